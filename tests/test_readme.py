@@ -54,7 +54,7 @@ def _walk(command: object, path: str) -> Iterator[tuple[str, typer.core.TyperCom
     if isinstance(command, typer.core.TyperGroup):
         for name, child in command.commands.items():
             yield from _walk(child, f"{path} {name}".strip())
-    else:
+    elif not command.hidden:  # typed by launchers of other machines
         assert isinstance(command, typer.core.TyperCommand)
         yield path, command
 

@@ -30,6 +30,7 @@ serve.py          serve
 config.py         config show, config set, config path
 connect.py        connect
 cost.py           cost
+cluster.py        cluster add, cluster ls, cluster drain, cluster leave; what other launchers ask for
 keys.py           keys add, keys ls, keys rm
 running/          the commands about what is up
 doctor.py         doctor

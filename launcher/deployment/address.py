@@ -38,7 +38,7 @@ def check_start(argv: Sequence[str]) -> None:
 
 
 def _check_rpc(argv: Sequence[str]) -> None:
-    """Raise UsageError for a ggml-rpc-server that others can reach: it has neither password nor encryption."""
+    """Raise UsageError for a ggml-rpc-server that others can reach: it knows no password."""
     program, *words = argv
     if Path(program).name != "ggml-rpc-server":
         return

@@ -27,6 +27,7 @@ from launcher.plan.from_json import StoredPlan
 from launcher.plan.placement.group.members import PROCESSOR
 from launcher.units import format_bytes
 
+_GRACE_S = 2.0  # it ends at once, or is frozen
 RPC_SERVER = "ggml-rpc-server"
 LOOPBACK = "127.0.0.1"  # it knows no password: only ssh leads to it
 
@@ -42,7 +43,10 @@ class RankRequest:
 
 
 def serve_rank(here: Here, request: RankRequest) -> str | None:
-    """Run the rank until its head lets it go; return why it ended by itself. The head hears of every error."""
+    """Run the rank until its head lets it go; return why it ended by itself.
+
+    The head hears of every error.
+    """
     try:
         folder = here.settings.deployments_dir
         make_private(folder)
@@ -68,7 +72,8 @@ def _engine(here: Here, request: RankRequest) -> Engine:
     sha256 = read_capabilities(engine, here.settings.cache_dir).sha256
     if sha256 != request.engine_sha256:
         raise UsageError(
-            f"the engine here is another than the head's: sha256 {sha256[:12]}, and {request.engine_sha256[:12]}",
+            f"the engine here is another than the head's: sha256 {sha256[:12]}, "
+            f"and {request.engine_sha256[:12]}",
             hint="launcher engine install, on both",
         )
     if not os.access(engine.folder / RPC_SERVER, os.X_OK):
@@ -85,7 +90,8 @@ def _claim(here: Here, request: RankRequest, engine: Engine) -> dict[str, int]:
         free = _free(machine, request.device)
         if request.n_bytes > free:
             raise DoesNotFit(
-                f"{request.device} has {format_bytes(free)} free, and the rank takes {format_bytes(request.n_bytes)}",
+                f"{request.device} has {format_bytes(free)} free, "
+                f"and the rank takes {format_bytes(request.n_bytes)}",
                 hint="launcher ps",
             )
         where = HOST if request.device == PROCESSOR else request.device
@@ -128,6 +134,9 @@ def _record(here: Here, request: RankRequest, engine: Engine, rows: dict[str, in
         api_key_file=None,
         started_at=now(),
         options=SupervisorOptions(
-            claim=rows, claim_folder=str(here.settings.claims_dir.absolute()), epoch=request.epoch
+            claim=rows,
+            claim_folder=str(here.settings.claims_dir.absolute()),
+            epoch=request.epoch,
+            grace_s=_GRACE_S,
         ),
     )

@@ -54,7 +54,8 @@ def up_on_cluster(here: Here, asked: ClusterUp) -> Deployment:
     if cluster.planned is not None:
         fitting(cluster.planned)  # says what is missing
     raise DoesNotFit(
-        f"{target.model_id} fits neither whole nor split: {', '.join(cluster.remarks) or 'no machine is there'}",
+        f"{target.model_id} fits neither whole nor split: "
+        f"{', '.join(cluster.remarks) or 'no machine is there'}",
         hint=f"launcher plan {request.plan.ref} --cluster",
     )
 

@@ -1,4 +1,4 @@
-"""Run a deployment on several machines: ssh to them, ranks there, a gang that lives and ends as one.
+"""Run a deployment on several machines: ssh, ranks there, a gang that ends as one.
 
 remote.py      how another machine is reached
 ssh.py         reach it

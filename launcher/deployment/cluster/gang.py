@@ -109,7 +109,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """End all of it, with llama-server's status, or because a rank (or, without a seat, the server) is lost."""
+    """End all of it: with llama-server's status, or because a rank, or without a seat the server, is lost."""
 
     status: int = 0
     seat: int | None = None
@@ -128,7 +128,7 @@ def advance(gang: Gang, event: Event) -> Next:  # noqa: C901, PLR0911  one table
         case Begun(n_seats, now), Phase.RAISING if not gang.heard:
             begun = replace(gang, heard=(now,) * n_seats, since=now)
             return begun, tuple(map(Raise, range(n_seats)))
-        case Heard(seat, now, is_ready), Phase.RAISING | Phase.SERVING:
+        case Heard(seat, now, is_ready), Phase.RAISING | Phase.SERVING if seat < len(gang.heard):
             heard = (*gang.heard[:seat], now, *gang.heard[seat + 1 :])
             gang = replace(gang, heard=heard, ready=gang.ready | {seat} if is_ready else gang.ready)
             if gang.phase is Phase.RAISING and len(gang.ready) == len(heard):

@@ -35,6 +35,7 @@ from launcher.deployment.supervisor.lifecycle import State
 from launcher.deployment.supervisor.supervisor import Supervisor
 from launcher.deployment.takedown import take_down
 from launcher.engine.environment import engine_env
+from launcher.engine.find import SERVER
 from launcher.errors import UsageError
 
 _POLL_S = 0.05
@@ -81,7 +82,8 @@ def run_rank(folder: Path, record: Deployment, epoch: int) -> str | None:
         state = supervisor.run()
         ended = find_record(folder, record.name)
         failure = ended.failure if isinstance(ended, Deployment) and state is State.FAILED else None
-        why = "its ggml-rpc-server ended" if failure is None else failure.sentence
+        why = "its server ended" if failure is None else failure.sentence
+        why = why.replace(SERVER, "ggml-rpc-server")  # whose endings are explained in the same words
         if state is State.FAILED:
             lease.say(Word.LOST, why)
             return why

@@ -1,7 +1,8 @@
 """Run a gang, tunnels and ranks and a llama-server, that lives and ends as one.
 
-Started as `python -m launcher.deployment.cluster.run_gang SPEC -- llama-server …`. It is the child of the deployment's supervisor in llama-server's place: llama-server has its pipes, and what
-ends this program ends all of it. Each rank has one ssh, which runs it there and leads to it.
+Started as `python -m launcher.deployment.cluster.run_gang SPEC -- llama-server …`. It is the child of the
+deployment's supervisor in llama-server's place: llama-server has its pipes, and what ends this program ends
+all of it. Each rank has one ssh, which runs it there and leads to it.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class RecordKeeper:
         record, state = self.record, life.state
         words = {State.BACKOFF: "it is started again soon", State.FAILED: "it is not started again"}
         if state in words and record.failure is not None:
-            number = f"ending {len(life.crashes)} in 10 minutes"
+            number = f"ending {len(life.crashes)} of late"
             self.log(f"{record.failure.sentence}; {words[state]} ({number})")
         elif state is State.STARTING and life.restarts:
             self.log(f"start {life.restarts + 1} of {record.name}")

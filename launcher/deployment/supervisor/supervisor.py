@@ -40,9 +40,6 @@ from launcher.errors import LauncherError, UsageError
 # Opens a meter of the memory of these GPUs (UUID by llama.cpp's name).
 OpenVramMeter = Callable[[Mapping[str, str]], VramMeter]
 
-# Restarts within ten minutes of what is on other machines: those come back by themselves, some day.
-_PATIENCE = 1000
-
 # Of 64 kB each, from a server that has ended: what it left behind may print for ever.
 _LAST_READS = 64
 
@@ -63,7 +60,8 @@ class Supervisor:
             keep_up=options.keep_up, grace_s=options.grace_s, check_s=options.check_s
         )
         if options.node is not None or options.nodes:
-            self._policy = replace(self._policy, max_restarts=_PATIENCE)
+            # Machines come back by themselves, and a lost one is no fault of the server.
+            self._policy = replace(self._policy, max_restarts=1000, pause_s=0.25, window_s=20.0)
         self._life = lifecycle.Lifecycle()
         self._is_over = False
         self._number = 0
