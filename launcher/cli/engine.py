@@ -213,7 +213,7 @@ def rm(
 
 
 def info(engine_options: EngineOptions, out: Output) -> None:
-    """Show the engine in use: version, commit, backends, devices, and the flags it understands."""
+    """Show the engine in use: version, commit, backends, devices; --json has its flags."""
     from launcher.cli.show.engines import engine_json, render_engine
     from launcher.commands.engine import describe_engine
 

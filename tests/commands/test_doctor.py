@@ -18,6 +18,7 @@ from launcher.commands.doctor import (
     check_state,
     check_token,
     disk_speed,
+    examine,
 )
 from launcher.deployment.record import Phase
 from launcher.deployment.records import save_record
@@ -129,3 +130,9 @@ def test_its_exit_code_says_whether_something_is_wrong(tmp_path: Path) -> None:
     assert (done.returncode, document["well"]) == (1, False)
     assert document["findings"][0]["wrong"]
     assert all(set(finding) == {"check", "wrong", "text", "fix"} for finding in document["findings"])
+
+
+def test_an_engine_that_is_not_there_is_wrong_once(tmp_path: Path) -> None:
+    wrong = [finding for finding in examine(tmp_path / "none") if finding.check == "engine"]
+    assert len(wrong) == 1
+    assert "none" in wrong[0].text

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
 from launcher.cli.show.tables import facts
@@ -94,14 +93,14 @@ def used_line(listed: Listed) -> RenderableType:
 
 
 def render_engine(description: EngineDescription) -> RenderableType:
-    """Lay out the engine in use and the spellings of its flags."""
+    """Lay out the engine in use."""
     engine, capabilities = description.engine, description.capabilities
     version = capabilities.version
     devices: str | None = None
     if description.devices is not None:
         listed = ", ".join(f"{device.id} {device.name}" for device in description.devices)
         devices = listed or "none but the CPU"
-    head = facts(
+    return facts(
         [
             ("engine", f"{engine.path} ({engine.source})"),
             ("dialect", capabilities.dialect),
@@ -110,12 +109,9 @@ def render_engine(description: EngineDescription) -> RenderableType:
             ("backends", ", ".join(description.backends) or None),
             ("devices", devices),
             ("sha256", capabilities.sha256),
-            ("flags", f"{len(capabilities.options)}, listed below; other spellings: --json"),
+            ("flags", f"{len(capabilities.options)}: launcher engine info --json lists them"),
         ]
     )
-    # of each flag the last spelling, which is the long one
-    spellings = " ".join(option.spellings[-1] for option in capabilities.options)
-    return Group(head, Padding(Text(spellings), (1, 0, 0, 0), expand=False))
 
 
 def engine_json(description: EngineDescription) -> dict[str, object]:

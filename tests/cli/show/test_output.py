@@ -86,3 +86,17 @@ def test_a_question_says_what_may_be_answered(
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{answer}\n"))
     assert Output(as_json=False).confirm(yes=False)("Download [x]\x1b[2J, 240 GB?") is agreed
     assert capsys.readouterr().err == "Download [x]\\x1b[2J, 240 GB? [y/N] "
+
+
+def test_on_a_terminal_a_sentence_is_folded_between_words_and_a_command_is_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal
+    monkeypatch.setenv("COLUMNS", "40")
+    command = "launcher plan qwen3-30b-a3b --machine 8xh200-141g"
+    sentence = "there is not enough memory for it and for all that runs here already"
+    Output(as_json=False).error(DoesNotFit(sentence, hint=command))
+    lines = [line.rstrip() for line in capsys.readouterr().err.splitlines()]
+    assert lines[-1] == f"hint: {command}"
+    assert " ".join(lines[:-1]) == f"error: {sentence}"
+    assert max(map(len, lines[:-1])) <= 40
