@@ -141,11 +141,13 @@ def export_split(
 
 def _ranks_of(server: Export, image: str | None) -> Ranks:
     kinds = [name for name in KUBERNETES_GPUS for device in server.devices if device.startswith(name)]
+    given = tuple(f"{name}={value}" for name, value in server.env)
+    head = with_key_check(server.argv)
     return Ranks(
         name=server.name,
         model_id=server.model_id,
         nodes=1,
-        head=with_key_check(server.argv),
+        head=("env", *given, *head) if given else head,
         port=server.port,
         host_bytes=server.limit_bytes or server.host_bytes,
         gpu_kind=kinds[0] if kinds else None,
