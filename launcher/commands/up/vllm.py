@@ -30,7 +30,12 @@ _CACHE_IN_RAM = "VLLM_CPU_KVCACHE_SPACE"  # GiB
 # Before it answers it compiles, in short-lived processes whose work is not seen: 6 minutes of nothing were
 # watched on two busy cores.
 _LIMITS = StallLimits(idle_s=900.0, busy_s=3600.0)
-_NEVER_REPORT = {"VLLM_NO_USAGE_STATS": "1"}
+_ALWAYS = {
+    "VLLM_NO_USAGE_STATS": "1",
+    # Its processes outlive it, with the memory of GPUs, and are found by a variable of theirs: setproctitle
+    # is not to write their titles over it.
+    "SPT_NOENV": "1",
+}
 
 
 def up_vllm(here: Here, request: UpRequest) -> Deployment:
@@ -96,7 +101,7 @@ def _argv(planned: VllmPlanned, request: UpRequest, program: str, port: int) -> 
 
 def _variables(planned: VllmPlanned) -> dict[str, str]:
     gib = planned.plan.ram_cache_gib
-    return _NEVER_REPORT | ({} if gib is None else {_CACHE_IN_RAM: str(gib)})
+    return _ALWAYS | ({} if gib is None else {_CACHE_IN_RAM: str(gib)})
 
 
 def _rows(planned: VllmPlanned, machine: Machine) -> dict[str, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +41,8 @@ import http.server, json, os, sys
 flags = dict(zip(sys.argv, sys.argv[1:]))
 if os.environ.get("END"):
     sys.exit("(APIServer pid=1) start\\n(EngineCore pid=2) ERROR 12-01 [core.py:1] " + os.environ["END"])
+import subprocess
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200 if self.path == "/health" else 404); self.end_headers()
@@ -92,6 +96,10 @@ def test_it_runs_until_it_is_taken_down_and_its_key_is_in_no_command_line(
         assert line[2:5] == ["serve", str(tmp_path / "tiny"), "--max-model-len"]
         assert "a-secret-key" not in json.dumps([line, list(deployment.argv)])
         assert up.up_vllm(here, replace(request_, api_key_file=key)).pid == deployment.pid
+        [worker] = psutil.Process(deployment.pid).children()
+        os.kill(deployment.pid, signal.SIGKILL)
+        worker.wait(60)  # what vLLM started holds GPU memory, and ends with it
+        assert deployment.options.env["SPT_NOENV"] == "1"  # by which the real one's are found
     finally:
         take_down(here.settings.deployments_dir, deployment.name)
     assert find_record(here.settings.deployments_dir, deployment.name) is None
