@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from launcher.commands.here import Here, here_with
+from launcher.commands.here import Here
 from launcher.commands.planned import Planned, PlanRequest
 from launcher.commands.tuned import keep_tuned, plan_with_tuned
 from launcher.engine.flags.help_text import Capabilities, Version
@@ -44,13 +41,6 @@ FOUND = Tuned(
     ratio=1.5,
     workload="w",
 )
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Here:
-    here = here_with(offline=True)
-    settings = replace(here.settings, state_dir=tmp_path / "state", isolated=True)
-    return replace(here, settings=settings)
 
 
 def planned(request: PlanRequest, box: Machine = BOX, commit: str = "0c1e570") -> Planned:

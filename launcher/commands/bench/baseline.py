@@ -24,7 +24,7 @@ def find_baseline(here: Here, loaded: Loaded, line: Line, tests: Tests, word: st
         raise NotFound(
             f"no measurement of {loaded.model.model_id} as it is planned now, with one of these depths, this "
             f"prompt and reply, and enough repetitions beside {tests.repetitions}, is kept to compare with",
-            hint=f"launcher bench {word}, before what may make it slower",
+            hint=f"launcher bench {word}",
         )
     return found
 

@@ -13,7 +13,7 @@ from launcher.commands.bench.bench import BenchRequest, bench
 from launcher.commands.bench.export import export
 from launcher.commands.bench.report import Report
 from launcher.commands.check import CheckRequest, check_command
-from launcher.commands.here import Here, here_with
+from launcher.commands.here import Here
 from launcher.commands.measurements import read_measurements
 from launcher.commands.plan import plan
 from launcher.commands.planned import PlanRequest
@@ -24,13 +24,6 @@ from launcher.plan.check.pace import Point
 from launcher.plan.forecast.benched import Benched
 from launcher.plan.workload import Workload
 from tests.make_gguf import make_gguf
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Here:
-    here = here_with(offline=True)
-    settings = dataclasses.replace(here.settings, state_dir=tmp_path / "state", isolated=True)
-    return dataclasses.replace(here, settings=settings)
 
 
 def request(tmp_path: Path, engine: Path, *depths: int) -> BenchRequest:

@@ -10,7 +10,7 @@ import pytest
 
 from launcher.commands.bench import llama_bench
 from launcher.commands.bench.running import bench_running
-from launcher.commands.here import Here, here_with
+from launcher.commands.here import Here
 from launcher.commands.measurements import read_measurements
 from launcher.commands.plan import plan
 from launcher.commands.planned import PlanRequest, compile_argv
@@ -24,13 +24,6 @@ from tests.deployment.recorded import a_deployment, stored
 from tests.make_gguf import make_gguf
 
 TESTS = llama_bench.Tests(depths=(0, 32), prompt=16, reply=4, repetitions=3)
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Here:
-    here = here_with(offline=True)
-    settings = dataclasses.replace(here.settings, state_dir=tmp_path / "state", isolated=True)
-    return dataclasses.replace(here, settings=settings)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.commands.here import Here, here_with
+from launcher.commands.here import Here
 from launcher.commands.plan import plan
 from launcher.commands.planned import PlanRequest
 from launcher.commands.tune import trial as trials
@@ -19,13 +19,6 @@ from launcher.plan.tuning.settings import Setting
 from launcher.plan.tuning.tuner import PLAN, Measured
 from launcher.plan.workload import Workload
 from tests.make_gguf import make_gguf
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Here:
-    here = here_with(offline=True)
-    settings = dataclasses.replace(here.settings, state_dir=tmp_path / "state", isolated=True)
-    return dataclasses.replace(here, settings=settings)
 
 
 def asked(tmp_path: Path, engine: Engine) -> PlanRequest:
