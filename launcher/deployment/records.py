@@ -103,7 +103,12 @@ def records_unwritable(folder: Path, error: OSError | None = None) -> TryAgain:
 
 def find_record(folder: Path, name: str) -> Deployment | UnreadableRecord | None:
     """Return the record of that name. Raises UsageError for a bad name."""
-    return _read(state_path(folder, name))
+    try:
+        path = state_path(folder, name)
+    except UsageError as error:
+        error.hint = "launcher ps"  # nothing is to be named here, but found
+        raise
+    return _read(path)
 
 
 def read_all(folder: Path) -> tuple[Deployment | UnreadableRecord, ...]:

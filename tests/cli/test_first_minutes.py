@@ -64,6 +64,7 @@ def test_a_group_alone_shows_its_commands(tmp_path, group):
         ("plan smollm2-135m --machine laptop", "no machine is called 'laptop'", "--machine laptop-16g"),
         ("plan llama3", "'llama3' names no profile", "llama-3.1-8b"),
         ("plan smollm2-135m --gpu 4900 --ram 8G", "no GPU is known by the name '4900'", "4090"),
+        ("stop m/my-model.gguf", "name 'm/my-model.gguf' is not made of", "launcher ps"),
         ("modls", "Did you mean 'models'?", "launcher models --help"),
         ("models qwenn3-8b", "no profile is called anything like", "launcher models qwen3-8b"),
         ("recommend --for chess", "--for 'chess' is none of", "launcher recommend --for coding"),
