@@ -7,8 +7,8 @@ groups   llama-swap: of each group one model at a time. The groups are those, of
          fit together, with the fewest seconds of loading on arrivals of another day.
 gateway  launcher.gateway.admission, as it runs.
 offline  no program but a bound: the fewest loads, and the fewest seconds of loading a request, of anybody who knows
-         all arrivals before, answers them in their order, in no time, and loads a model when it is asked for. Only
-         who has requests wait for each other can do with fewer loads.
+         all arrivals before, answers them in their order, in no time, and loads a model when it is asked for.
+         There are fewer loads only where requests wait, so that one load serves several.
 
 Drawn machines, models and users come last: nothing was ever chosen by them.
 """
