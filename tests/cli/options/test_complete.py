@@ -30,9 +30,9 @@ def test_names_that_begin_so(home: Path) -> None:
 def test_a_broken_config_file_completes_all_the_same(home: Path) -> None:
     (home / "config").mkdir()
     (home / "config/config.toml").write_text("= =")
-    assert complete_ref("smollm2") == ["smollm2-135m"]
+    assert complete_ref("smollm2-1") == ["smollm2-135m"]
 
 
 def test_the_shell_is_answered() -> None:
-    done = launcher(_LAUNCHER_COMPLETE="complete_bash", COMP_WORDS="launcher up smoll", COMP_CWORD="2")
+    done = launcher(_LAUNCHER_COMPLETE="complete_bash", COMP_WORDS="launcher up smollm2-1", COMP_CWORD="2")
     assert (done.stdout.split(), done.returncode) == (["smollm2-135m"], 0)
