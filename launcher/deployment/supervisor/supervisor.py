@@ -61,7 +61,7 @@ class Supervisor:
         )
         if options.node is not None or options.nodes:
             # Machines come back by themselves, and a lost one is no fault of the server.
-            self._policy = replace(self._policy, max_restarts=1000, pause_s=0.25, window_s=20.0)
+            self._policy = replace(self._policy, max_restarts=1000, pause_s=0.25, window_s=8.0)
         self._life = lifecycle.Lifecycle()
         self._is_over = False
         self._number = 0
