@@ -47,6 +47,7 @@ from launcher.machine.machine import Backend
 from launcher.system.settings import read_settings
 
 RATE, CHUNKS = 50, 150
+Rivals = Mapping[str, tuple[Address, int]]  # where each answers, and its process
 
 
 class Engine(asyncio.Protocol):
@@ -180,33 +181,46 @@ def sent_at(event: bytes) -> float | None:
     return float(content) if content else None
 
 
+def line(values: Sequence[float]) -> str:
+    cuts = quantiles([value * 1e3 for value in values] * 2, n=100)
+    return f"{cuts[49]:8.2f} {cuts[98]:8.2f}"
+
+
+async def first_bytes(rivals: Rivals, streams: int, n: int = 320) -> dict[str, list[float]]:
+    """Ask for two pieces on so many streams, each rival in turn; the first round only opens connections."""
+    engines = {name: Engines() for name in rivals}
+    found: dict[str, list[float]] = {name: [] for name in rivals}
+    for number in range(n // streams + 1):
+        for name, (address, _) in rivals.items():
+            asked = await asyncio.gather(*(one(engines[name], address, 2, 1000) for _ in range(streams)))
+            found[name] += [first for first, _ in asked] if number else []
+    for each in engines.values():
+        each.close()
+    return found
+
+
 async def measure(address: Address, streams: int, pid: int, n: int = CHUNKS, rate: float = RATE) -> str:
     engines, process = Engines(), psutil.Process(pid)
-    for _ in range(10):
-        await one(engines, address, 2, 1000)
-    alone = [await one(engines, address, 2, 1000) for _ in range(200)] if streams == 1 else []
     before, began = sum(process.cpu_times()[:2]), time.perf_counter()
     results = await asyncio.gather(*(one(engines, address, n, rate) for _ in range(streams)))
     wall, cpu = time.perf_counter() - began, sum(process.cpu_times()[:2]) - before
     engines.close()
 
-    def line(values: Sequence[float]) -> str:
-        cuts = quantiles([value * 1e3 for value in values] * 2, n=100)
-        return f"{cuts[49]:8.2f} {cuts[98]:8.2f}"
-
     late = [value for _, values in results for value in values]
     return (
-        f"{line([first for first, _ in alone or results])} {line(late)}   {cpu / (streams * n) * 1e6:7.1f} us {cpu / wall * 100:5.0f} % "
+        f"{line(late)}   {cpu / (streams * n) * 1e6:7.1f} us {cpu / wall * 100:5.0f} % "
         f"{process.memory_info().rss / (1 << 20):6.0f} MiB"
     )
 
 
-async def compare(rivals: Mapping[str, tuple[Address, int]]) -> None:
+async def compare(rivals: Rivals) -> None:
     print(f"{'':22} first byte, ms     a piece under way, ms  CPU a piece   core    memory")
     print(f"{'':22} {'p50':>8} {'p99':>8} {'p50':>8} {'p99':>8}")
     for streams in (1, 16, 64):
+        first = await first_bytes(rivals, streams)
         for name, (address, pid) in rivals.items():
-            print(f"{streams:3} streams {name:10} {await measure(address, streams, pid)}", flush=True)
+            rest = await measure(address, streams, pid)
+            print(f"{streams:3} streams {name:10} {line(first[name])} {rest}", flush=True)
     print("64 streams at 200 pieces a second:")
     address, pid = rivals["gateway"]
     print(f"{64:3} streams {'gateway':10} {await measure(address, 64, pid, 1000, 200)}", flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.commands.here import Here, here_with
@@ -77,7 +77,7 @@ def serve(here: Here, request: GatewayRequest, announce: Callable[[Serving], Non
         server.check_tls(*request.tls)
     listening = server.open_port(config.host, config.port)
     with listening, _alone(here):
-        typed = tuple(_typed(here, ref) for ref in request.refs)
+        typed = tuple(find_typed(here, config, ref) for ref in request.refs)
         url = local_url(config.host, config.port)
         shown = url.replace("http://", "https://") if request.tls else url
 
@@ -137,9 +137,12 @@ def _catalogue(here: Here, request: GatewayRequest, typed: tuple[Servable, ...])
     return Catalogue((*typed, *others), request.config)
 
 
-def _typed(here: Here, ref: str) -> Servable:
+def find_typed(here: Here, config: GatewayConfig, ref: str) -> Servable:
     """Return the model of a REF that was typed, brought here if it is not yet. Raises what `pull` raises."""
-    known = _catalogue(here, GatewayRequest(config=GatewayConfig()), ()).find(ref)
+    exact = replace(config, default=None)  # a name that nobody knows is not the default's
+    known = _catalogue(here, GatewayRequest(config=exact), ()).find(ref)
+    if known is not None and known.servable.source == "config":
+        return known.servable  # its name is no REF
     if known is None and not Path(ref).exists():
         online = here_with(here.on_progress, confirm=here.confirm)
         _pull(online, ref)
