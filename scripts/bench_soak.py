@@ -1,7 +1,7 @@
 """Mixed requests to three real models in room for two, with kills and freezes of engines and of the gateway.
 
-scripts/bench soak [REQUESTS [CLIENTS]] [--vulkan]; needs an engine that was built here, for CPU or for Vulkan, and
-smollm2-135m. With --vulkan the models lie on two software GPUs. OpenAI's, Anthropic's and Ollama's own clients ask, streaming and not, and for embeddings. What is lost has to be explained by what was
+scripts/bench soak [REQUESTS [CLIENTS]]; needs a CPU engine that was built here, and smollm2-135m. OpenAI's, Anthropic's
+and Ollama's own clients ask, streaming and not, and for embeddings. What is lost has to be explained by what was
 killed at that moment, what engines take by their own logs has to stay within --max-ram, and at the end nothing is held.
 """
 
@@ -27,13 +27,9 @@ MIB = 1 << 20
 
 def main(arguments: Sequence[str]) -> int:
     print(__doc__)
-    numbers = [int(word) for word in arguments if word != "--vulkan"]
-    n, clients = (numbers + [500, 8][len(numbers) :])[:2]
-    backend = Backend.CPU
-    if "--vulkan" in arguments:
-        backend, os.environ["GGML_VK_VISIBLE_DEVICES"] = Backend.VULKAN, "0,0"
+    n, clients = ([int(word) for word in arguments] + [500, 8][len(arguments) :])[:2]
     settings = read_settings()
-    engine = find_engine(None, None, settings.engines_dir, backend=lambda: backend)
+    engine = find_engine(None, None, settings.engines_dir, backend=lambda: Backend.CPU)
     model = next(settings.models_dir.rglob(DEFAULT_MODEL))
     with tempfile.TemporaryDirectory() as home:
         os.environ["LAUNCHER_HOME"] = home

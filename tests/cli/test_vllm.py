@@ -18,7 +18,7 @@ def planned(*words: str, code: int = 0) -> Any:
 
 def test_a_plan_for_llama_cpp_names_vllm_beside_it() -> None:
     shown = launcher(*H200, "--offline", timeout_s=120)
-    assert "vLLM with the native INT4, 745-807 k tokens of cache (-tp 8): --engine vllm" in shown.stdout
+    assert "vLLM with the native INT4, 745-807 k tokens of cache: --engine vllm" in shown.stdout
     document = planned(*H200)
     assert document["fits"] is True
     assert document["vllm"]["fits"] is True

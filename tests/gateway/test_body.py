@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from launcher.gateway.body import TopLevelFields, with_defaults
+from launcher.gateway.body import TopLevelFields, fields_of, with_defaults
 
 KEYS = st.sampled_from(["model", "stream", "messages", "a\\b", 'q"q', "ü", ""])
 VALUES = st.recursive(
@@ -78,3 +78,11 @@ def test_a_name_of_a_megabyte_is_not_kept() -> None:
 def test_the_clients_own_fields_win(fields: dict[str, Any], defaults: dict[str, Any]) -> None:
     body = with_defaults(json.dumps(fields).encode(), defaults)
     assert json.loads(body) == {**defaults, **fields}
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
+@given(st.lists(st.tuples(KEYS, VALUES), max_size=5), st.sampled_from(["", "}", '{"model": "b"}', "\xff"]))
+def test_a_whole_body_has_the_fields_that_the_reader_finds(pairs: list[tuple[str, Any]], behind: str) -> None:
+    inner = ", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in pairs)  # some twice
+    body = f"{{{inner}}}{behind}".encode("latin-1")
+    assert fields_of(body, WANTED) == read(body)

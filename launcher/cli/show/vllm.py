@@ -20,7 +20,7 @@ def say_vllm(planned: VllmPlanned) -> str:
     what = f"vLLM with {planned.model.quality}"
     if planned.fits:
         tokens = _thousands(plan.tokens)
-        return f"{what}, {tokens} tokens of cache (-tp {plan.tp}): --engine vllm"
+        return f"{what}, {tokens} tokens of cache: --engine vllm"
     no = "uncertain" if plan.verdict is Verdict.UNCERTAIN else "no"
     return f"{what}: {no}, {plan.lack}{_would_do(planned)}"
 
