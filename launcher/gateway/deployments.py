@@ -22,7 +22,7 @@ from launcher.commands.engine import engine_or_none
 from launcher.commands.here import Here
 from launcher.commands.probe import look_once, probe
 from launcher.deployment.history import HistoryEntry, read_history
-from launcher.deployment.identity import ProcessId
+from launcher.deployment.identity import Presence, ProcessId, find_presence
 from launcher.deployment.process import process_tree, read_activity
 from launcher.deployment.record import Deployment, Phase
 from launcher.deployment.records import find_record, make_private, read_all
@@ -178,15 +178,16 @@ class Deployments:
         """List the deployments here that run or are being started again."""
         found = []
         for entry in read_all(self.folder):
-            if not isinstance(entry, Deployment) or entry.phase in {Phase.STARTING, Phase.STOPPING}:
+            if not isinstance(entry, Deployment) or entry.phase is Phase.STOPPING:
                 continue
             if entry.options.epoch is not None:  # a rank of a gang elsewhere answers its head alone
                 continue
-            if read_status(entry).state in {
+            runs = entry.phase is not Phase.STARTING and read_status(entry).state in {
                 DeploymentState.RUNNING,
                 DeploymentState.DEGRADED,
                 DeploymentState.BACKOFF,
-            }:
+            }
+            if runs or _is_back_soon(entry):
                 found.append(self._running(entry))
         return tuple(found)
 
@@ -254,6 +255,19 @@ class Deployments:
                 for row, n_bytes in claim.rows.items():
                     less[row] = less.get(row, 0) - n_bytes
         return without_reserved(machine, less)
+
+
+def _is_back_soon(entry: Deployment) -> bool:
+    """Tell if it may have lost a machine, and its supervisor starts it again: whoever asks waits for it."""
+    options, keeper = entry.options, entry.supervisor
+    was_ready = entry.phase in {Phase.READY, Phase.DEGRADED, Phase.BACKOFF} or entry.restarts > 0
+    return (
+        (options.node is not None or bool(options.nodes))
+        and was_ready
+        and entry.phase is not Phase.FAILED
+        and keeper is not None
+        and find_presence(keeper) is Presence.RUNNING
+    )
 
 
 def seen_bytes(needs: Bytes, entry: Deployment, history: Sequence[HistoryEntry]) -> Bytes:

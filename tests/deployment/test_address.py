@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.deployment.address import check_exposure, local_url
+from launcher.deployment.address import check_exposure, check_start, local_url
 from launcher.errors import UsageError
 
 
@@ -26,3 +26,10 @@ def test_nothing_is_exposed_without_a_key(tmp_path: Path) -> None:
 )
 def test_the_url_can_be_connected_to(host: str, url: str) -> None:
     assert local_url(host, 80) == url
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.2", "::"])
+def test_an_rpc_server_beyond_loopback_is_not_started(host: str) -> None:
+    with pytest.raises(UsageError, match="knows no password"):
+        check_start(["/engines/x/ggml-rpc-server", "-H", host, "-p", "1"])
+    check_start(["/engines/x/ggml-rpc-server", "-H", "127.0.0.1", "-p", "1"])

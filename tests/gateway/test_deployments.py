@@ -12,13 +12,15 @@ import pytest
 from launcher.commands.here import here_with
 from launcher.deployment.history import HistoryEntry, Identity
 from launcher.deployment.options import SupervisorOptions
+from launcher.deployment.record import Phase
+from launcher.deployment.records import make_private, save_record
 from launcher.engine.find import Engine, EngineSource
 from launcher.gateway.deployments import Deployments, seen_bytes
 from launcher.machine.probe.devices import DriverReport
 from launcher.machine.probe.nvidia import NvidiaReading, cuda_devices
 from launcher.machine.probe.probe import Hardware, read_hardware
 from launcher.units import GIB
-from tests.deployment.recorded import a_deployment
+from tests.deployment.recorded import ME, NOBODY, a_deployment
 from tests.machine.probe.records import RTX_3090
 
 
@@ -76,3 +78,19 @@ def test_the_engine_is_not_asked_again_where_it_lists_what_drivers_tell(
     first, *others = (deployments.read_memory() for _ in range(3))
     assert others == [first, first]
     assert asked == ["--list-devices"] * n_asked
+
+
+def test_a_gang_that_lost_a_machine_is_found_and_ranks_and_dead_ones_are_not() -> None:
+    here = here_with()
+    folder = here.settings.deployments_dir
+    make_private(folder)
+    gang = SupervisorOptions(nodes=("box",))
+    # its server has just ended, and its supervisor lives
+    save_record(folder, a_deployment("lost", process=NOBODY, supervisor=ME, options=gang))
+    again = Phase.STARTING
+    save_record(folder, a_deployment("again", phase=again, restarts=1, supervisor=ME, options=gang))
+    save_record(folder, a_deployment("first", phase=again, supervisor=ME, options=gang))
+    save_record(folder, a_deployment("dead", process=NOBODY, supervisor=NOBODY, options=gang))
+    save_record(folder, a_deployment("rank.0", supervisor=ME, options=SupervisorOptions(epoch=3)))
+
+    assert [running.name for running in Deployments(here).find_all()] == ["again", "lost"]
