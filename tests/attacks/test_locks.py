@@ -197,7 +197,7 @@ def test_a_profile_s_flags_pass_the_same_gate(tmp_path: Path) -> None:
     folder = here.settings.own_profiles_dir / "models"
     folder.mkdir(parents=True)
     shipped = (Path(__file__).parents[2] / "profiles/models/kimi-k2.5.toml").read_text(encoding="utf-8")
-    text = shipped.replace("schema = 4", 'schema = 4\nflags = ["--tools", "all"]', 1)
+    text = shipped.replace("title = ", 'flags = ["--tools", "all"]\ntitle = ', 1)
     (folder / "kimi-k2.5.toml").write_text(text, encoding="utf-8")
     here = here_with(offline=True)
     request = PlanRequest(ref="kimi-k2.5", workload=Workload(ctx_size=4096))

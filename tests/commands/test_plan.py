@@ -74,7 +74,7 @@ def test_a_profile_carries_flags_that_the_plan_is_made_around(settings: Settings
     flags = r'flags = ["-ub", "1024", "-ot", "blk\\.60\\.ffn_up_exps=CUDA0", "--jinja"]'
     own = settings.own_profiles_dir / "models/kimi-k2.5.toml"
     own.parent.mkdir(parents=True)
-    own.write_text(text.replace("schema = 4", f"schema = 4\n{flags}", 1), encoding="utf-8")
+    own.write_text(text.replace("title = ", f"{flags}\ntitle = ", 1), encoding="utf-8")
     planned = offline(settings, "epyc2-768g-5090")
     assert planned.plan is not None
     assert planned.plan.ubatch_size == 1024
