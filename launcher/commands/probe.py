@@ -18,13 +18,22 @@ from launcher.machine.from_toml import parse_machine
 from launcher.machine.from_words import Words, adhoc_machine
 from launcher.machine.machine import Machine
 from launcher.machine.measured import Measured, format_measured, link_key, parse_measured, with_measured
-from launcher.machine.probe.measure import measure_cores, measure_disk, measure_links, measure_ram
+from launcher.machine.probe.measure import (
+    measure_attention,
+    measure_cores,
+    measure_disk,
+    measure_links,
+    measure_ram,
+)
 from launcher.machine.probe.probe import Hardware, machine_of, read_hardware
 from launcher.machine.to_toml import format_machine
+from launcher.plan.placement.numa import cpu_of_node
 from launcher.plan.placement.threads import choose_threads
 from launcher.system.atomic_files import write_atomically, write_named
 from launcher.system.settings import Settings, expand_home, profiles_dir
 from launcher.system.small_files import read_small_text
+
+_MOST_NODES = 8  # measured one after the other, 3 s each
 
 Look = Callable[[], Hardware]
 """Reads this machine's hardware, at the first call only."""
@@ -100,8 +109,10 @@ def measure(here: Here, machine: Machine, engine: Engine | None = None) -> Measu
         ram_total_bytes=machine.ram_total_bytes,
         threads=threads,
         ram_rate=measure_ram(threads, machine.ram_available_bytes),
+        node_rates=tuple(_nodes(machine)),
         disk_rate=None if largest is None else measure_disk(largest),
         core_rates=() if engine is None else tuple(measure_cores(engine.folder).items()),
+        attention_rates=() if engine is None else tuple(measure_attention(engine.folder).items()),
         links=() if engine is None or not machine.devices else _links(machine, measure_links(engine.folder)),
     )
     try:
@@ -112,6 +123,16 @@ def measure(here: Here, machine: Machine, engine: Engine | None = None) -> Measu
             hint="launcher doctor",
         ) from error
     return measured
+
+
+def _nodes(machine: Machine) -> Iterator[tuple[str, int]]:
+    """Measure each NUMA node alone, where there are several; its cores read its own memory."""
+    nodes = [node for node in machine.nodes if node.cpus]
+    for node in nodes[:_MOST_NODES] if len(nodes) > 1 else ():
+        threads, _ = choose_threads(cpu_of_node(machine, node))
+        rate = measure_ram(threads, node.free_bytes or node.total_bytes, node.cpus)
+        if rate is not None:
+            yield str(node.node), rate
 
 
 def _links(machine: Machine, rates: Mapping[str, int]) -> tuple[tuple[str, int], ...]:

@@ -28,10 +28,19 @@ _ALIASES = {
     "mi50/mi60": "mi50",
     "proVII": "radeonvii",
     "dgx-spark": "gb10",
+    "jetson-agx-thor": "thor",
+    "jetson-agx-orin": "orin",
+    "gb300": "b300",
 }
 
 # Mesa's RADV and ROCm name a part without a marketing name by its chip alone.
-_CHIPS = (("gfx1151", "strix-halo"), ("strix_halo", "strix-halo"), ("vega20", "mi50"), ("gfx906", "mi50"))
+_CHIPS = (
+    ("gfx1151", "strix-halo"),
+    ("strix_halo", "strix-halo"),
+    ("(lnl)", "arc-140v"),
+    ("vega20", "mi50"),
+    ("gfx906", "mi50"),
+)
 
 GPU_NAMES = tuple(_BY_KEY)
 

@@ -158,8 +158,10 @@ class Machine:
     host_available_bytes: int | None = None
     ram_bandwidth: int | None = None  # bytes/s of all sockets, as named: channels x MT/s x 8
     ram_read_rate: int | None = None  # bytes/s that were read by all cores in a measurement
+    node_rates: tuple[tuple[str, int], ...] = ()  # bytes/s that a NUMA node's cores read of its memory
     core_rates: tuple[tuple[str, int], ...] = ()  # bytes/s of weights that a core multiplies, by ggml type
     core_rate: float | None = None  # the same, of the model that is planned
+    attention_rates: tuple[tuple[str, int], ...] = ()  # cached tokens of a head/s of a core, by type and head
     speed_ratios: tuple[SpeedRatio, ...] = ()  # measured here, of the model that is planned
 
     @property

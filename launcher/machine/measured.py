@@ -25,10 +25,15 @@ class Measured:
     disk_rate: int | None  # bytes/s of random reads of the size of a page fault
     core_rates: tuple[tuple[str, int], ...] = ()  # bytes/s of weights that a core multiplies, by type
     links: tuple[tuple[str, int], ...] = ()  # bytes/s of a copy to each GPU, by `link_key`
+    node_rates: tuple[tuple[str, int], ...] = ()  # bytes/s that a NUMA node's cores read, by its number
+    attention_rates: tuple[tuple[str, int], ...] = ()  # cached tokens of a head/s of a core, by type and head
+
+
+_BY_NAME = ("core_rates", "links", "attention_rates", "node_rates")
 
 
 def format_measured(measured: Measured) -> str:
-    by_name = {"core_rates": dict(measured.core_rates), "links": dict(measured.links)}
+    by_name = {key: dict(getattr(measured, key)) for key in _BY_NAME}
     document = {"schema": 1, **asdict(measured), **by_name}
     return json.dumps(document, indent=2) + "\n"
 
@@ -42,11 +47,11 @@ def parse_measured(text: str) -> Measured | None:
     if not isinstance(document, dict) or document.get("schema") != 1:
         return None
     date, cpu = document.get("date"), document.get("cpu")
-    core_rates, links = _rates(document.get("core_rates", {})), _rates(document.get("links", {}))
+    by_name = {key: rates for key in _BY_NAME if (rates := _rates(document.get(key, {}))) is not None}
     numbers = [document.get(key) for key in ("ram_total_bytes", "threads", "ram_rate", "disk_rate")]
     if not (isinstance(date, str) and len(date) == 10 and date.isprintable()):
         return None
-    if not (cpu is None or isinstance(cpu, str)) or core_rates is None or links is None:
+    if not (cpu is None or isinstance(cpu, str)) or len(by_name) < len(_BY_NAME):
         return None
     if not all(n is None or (type(n) is int and 0 < n < _MOST) for n in numbers) or None in numbers[:2]:
         return None
@@ -58,8 +63,7 @@ def parse_measured(text: str) -> Measured | None:
         threads=threads or 0,
         ram_rate=ram_rate,
         disk_rate=disk_rate,
-        core_rates=core_rates,
-        links=links,
+        **by_name,
     )
 
 
@@ -86,6 +90,8 @@ def with_measured(machine: Machine, measured: Measured | None) -> Machine:
         machine,
         ram_read_rate=measured.ram_rate,
         core_rates=measured.core_rates,
+        node_rates=measured.node_rates,
+        attention_rates=measured.attention_rates,
         devices=tuple(_with_link(device, dict(measured.links)) for device in machine.devices),
         notes=(*machine.notes, describe(measured)),
     )
@@ -102,12 +108,16 @@ def _with_link(device: Device, links: Mapping[str, int]) -> Device:
 def describe(measured: Measured) -> str:
     ram = f"{(measured.ram_rate or 0) / 1e9:.1f} GB/s from RAM with {measured.threads} threads"
     disk = "" if measured.disk_rate is None else f", {measured.disk_rate / 1e6:.0f} MB/s at random from disk"
-    speeds = f"{ram}{disk}{_cores(measured)}{_links(measured)}"
+    speeds = f"{ram}{_nodes(measured)}{disk}{_cores(measured)}{_links(measured)}"
     return f"measured on {measured.date}: {speeds} (launcher probe --measure)"
 
 
 def _links(measured: Measured) -> str:
     return "".join(f", {rate / 1e9:.1f} GB/s to {name}" for name, rate in measured.links)
+
+
+def _nodes(measured: Measured) -> str:
+    return "".join(f", {rate / 1e9:.1f} GB/s of node {node} alone" for node, rate in measured.node_rates)
 
 
 def _cores(measured: Measured) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from launcher.commands import probe as commands_probe
 from launcher.commands.engine import engine_or_none
 from launcher.commands.here import here_with
-from launcher.commands.probe import MachineChoice, machine_names, probe, save_machine
+from launcher.commands.probe import MachineChoice, machine_names, measure, probe, save_machine
 from launcher.engine.find import backends_in
 from launcher.errors import NotFound, UsageError
+from launcher.machine.machine import MemoryPool
 from launcher.system.settings import read_settings
 from launcher.units import GIB
 
@@ -66,3 +70,25 @@ def test_backends_are_the_libraries_beside_the_engine(tmp_path: Path) -> None:
     for name in ("libggml-base.so.0", "libggml-cpu.so", "libggml-vulkan.so.0.25.3", "libllama.so"):
         (tmp_path / name).touch()
     assert backends_in(tmp_path) == ("cpu", "vulkan")
+
+
+def test_each_numa_node_is_measured_on_its_own_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, tuple[int, ...]]] = []
+
+    def read(threads: int, available_bytes: int, cpus: Sequence[int] = ()) -> int:
+        assert available_bytes > 0
+        asked.append((threads, tuple(cpus)))
+        return 10**9 * (1 + len(asked))
+
+    monkeypatch.setattr(commands_probe, "measure_ram", read)
+    here = here_with()
+    box = probe(here, MachineChoice(cpu="EPYC 9354", ram_bytes=64 * GIB))
+    nodes = [
+        MemoryPool(node=number, total_bytes=32 * GIB, free_bytes=30 * GIB, cpus=cpus)
+        for number, cpus in enumerate([(0, 1), (2, 3), ()])  # the last is a card's or CXL memory
+    ]
+    cpu = replace(box.cpu, logical_cores=4, physical_cores=4, performance_cores=4, affinity=4)
+    measured = measure(here, replace(box, cpu=cpu, nodes=tuple(nodes)))
+    assert asked == [(4, ()), (2, (0, 1)), (2, (2, 3))]
+    assert measured.node_rates == (("0", 3 * 10**9), ("1", 4 * 10**9))
+    assert measure(here, replace(box, cpu=cpu, nodes=tuple(nodes[:1]))).node_rates == ()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.machine.measured import Measured, format_measured, link_key, parse_measured, with_measured
-from launcher.plan.forecast.processors import host_processor, processor_of
+from launcher.plan.forecast.processors import host_processor, node_processor, processor_of
 from launcher.units import GIB
 from tests.plan.shapes import device, machine
 
@@ -23,6 +23,8 @@ HERE = Measured(
     ram_rate=40 * 10**9,
     disk_rate=None,
     core_rates=(("Q4_0", 15 * 10**9), ("IQ2_XXS", 4 * 10**9)),
+    node_rates=(("0", 18 * 10**9), ("1", 17 * 10**9)),
+    attention_rates=(("F16 64", 5 * 10**7), ("F16 64 far", 4 * 10**7)),
 )
 
 
@@ -41,7 +43,7 @@ def test_any_text_is_read_or_ignored(text: str) -> None:
         ("schema", 2), ("date", "x" * 9), ("date", "2026\\n11-30"), ("date", 5), ("cpu", 5), ("ram_rate", -1),
         ("ram_rate", 10**15), ("ram_rate", 1.5), ("ram_rate", True), ("threads", None), ("ram_total_bytes", 0),
         ("core_rates", []), ("core_rates", {"Q4_0": 0}), ("core_rates", {"Q4_0": 1.5}), ("core_rates", {"\n": 1}),
-        ("links", []), ("links", {"CUDA0 a card": 0}),
+        ("attention_rates", []), ("attention_rates", {"F16 64": 0}), ("links", []), ("links", {"CUDA0 a card": 0}),
     ],
 )  # fmt: skip
 def test_a_value_that_no_measurement_gives_is_ignored(field: str, value: object) -> None:
@@ -54,6 +56,9 @@ def test_a_measured_host_is_as_fast_as_it_was_measured() -> None:
     host = host_processor(measured, 8)
     assert host.bandwidth == 40e9 / 0.85
     assert host.known
+    assert node_processor(measured, 4, 2).bandwidth == 17e9 / 0.85
+    assert any("17.0 GB/s of node 1 alone" in note for note in measured.notes)
+    assert host.attention_rates == HERE.attention_rates
     assert host.source == "from 40 GB/s measured"
     assert any("measured on 2026-11-30: 40.0 GB/s from RAM with 8 threads" in note for note in measured.notes)
 

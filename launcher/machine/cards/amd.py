@@ -52,6 +52,7 @@ _CARDS: dict[str, tuple[str, int, int, int, str, float, float]] = {
     "7900xtx": ("AMD Radeon RX 7900 XTX", 24560, 4, 16, "gfx11xx", 960, 61.4),
     "w7700": ("AMD Radeon PRO W7700", 16368, 4, 16, "gfx11xx", 576, 28.3),
     "w7800": ("AMD Radeon PRO W7800", 32752, 4, 16, "gfx11xx", 576, 45.2),
+    "w7800-48g": ("AMD Radeon PRO W7800 48GB", 49136, 4, 16, "gfx11xx", 864, 45.2),
     "w7900": ("AMD Radeon PRO W7900", 46064, 4, 16, "gfx11xx", 864, 61.3),
     "9060xt": ("AMD Radeon RX 9060 XT", 8160, 5, 16, "gfx12xx", 320, 25.6),
     "9060xt-16g": ("AMD Radeon RX 9060 XT", 16304, 5, 16, "gfx12xx", 320, 25.6),

@@ -136,6 +136,9 @@ _WORKSTATION: dict[str, tuple[str, int, int, int, int, str, str, float, float]] 
     "6000ada": ("NVIDIA RTX 6000 Ada Generation", 49140, 569, 4, 16, "8.9", "s", 960, 91.1),
     "pro2000": ("NVIDIA RTX PRO 2000 Blackwell", 16311, 486, 5, 8, "12.0", "n", 288, 17.0),
     "pro4000": ("NVIDIA RTX PRO 4000 Blackwell", 24467, 461, 5, 16, "12.0", "n", 672, 46.9),
+    "pro4000-sff": (
+        "NVIDIA RTX PRO 4000 Blackwell SFF Edition", 24467, 461, 5, 8, "12.0", "n", 432, 29.0,
+    ),
     "pro4500": ("NVIDIA RTX PRO 4500 Blackwell", 32623, 461, 5, 16, "12.0", "n", 896, 54.9),
     "pro5000": ("NVIDIA RTX PRO 5000 Blackwell", 48935, 569, 5, 16, "12.0", "n", 1344, 73.7),
     "pro5000-72g": (

@@ -15,5 +15,6 @@ device_list.py  the devices that llama-server lists
 vram_in_use.py  GPU memory in use
 measure.py      how fast memory, cores and disk are
 kernels.py      a program: how fast a core multiplies weights
+attention.py    a program: how fast a core attends to cached tokens
 links.py        a program: how fast GPUs are copied to
 """

@@ -12,8 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from pathlib import Path
 
 _SECONDS = 1.5  # of each measurement
@@ -21,12 +22,20 @@ _PART = 64 << 20  # bytes a thread compares; with all threads more than any cach
 _FAULT = 128 << 10  # Linux reads so much ahead of a page fault (mm/readahead.c, VM_READAHEAD_PAGES)
 _READERS = 8  # page faults of as many threads are in flight at once
 _LEAST_FILE = 64 << 20
-_WINDOWS = 3  # of memory, the best counts: what else runs here makes it slower, never faster
+_PIECE = 512 << 10  # bytes of each side that are compared at once
+_WINDOW_S = 2e-3  # in which pieces are counted
+_RAM_SECONDS = 3.0
 _APART_TIMEOUT_S = 20.0
 
 
-def measure_ram(threads: int, available_bytes: int) -> int | None:
-    """Return the bytes/s that so many threads read together; None if there is no memory to try it with."""
+def measure_ram(threads: int, available_bytes: int, cpus: Sequence[int] = ()) -> int | None:
+    """Return the bytes/s that so many threads read together, each on one of `cpus` if any are named.
+
+    None if there is no memory to try it with, or this process may not run there.
+    """
+    allowed = sorted(set(cpus) & os.sched_getaffinity(0)) if cpus else []
+    if cpus and not allowed:
+        return None
     part = min(_PART, available_bytes // (4 * threads)) // mmap.PAGESIZE * mmap.PAGESIZE
     if part < 1 << 20:
         return None
@@ -34,16 +43,37 @@ def measure_ram(threads: int, available_bytes: int) -> int | None:
     memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
     started = threading.Barrier(threads)
 
-    def compare(_number: int) -> float:
+    def compare(number: int) -> list[float]:
+        """Return when each piece was compared."""
+        if allowed:
+            os.sched_setaffinity(threading.get_native_id(), {allowed[number % len(allowed)]})
         with mmap.mmap(-1, part) as memory:
             memory.write(b"\1" * part)  # a page that nobody wrote is one page of zeros for all
             address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-            half = part // 2
+            ends: list[float] = []
             started.wait()
-            return _rate(lambda: memcmp(address, address + half, half), 2 * half, _SECONDS / _WINDOWS)
+            end = time.monotonic() + _RAM_SECONDS
+            for offset in cycle(range(0, part - 2 * _PIECE + 1, 2 * _PIECE)):
+                memcmp(address + offset, address + offset + _PIECE, _PIECE)
+                ends.append(time.monotonic())
+                if ends[-1] > end:
+                    return ends
+        raise AssertionError
 
     with ThreadPoolExecutor(threads) as pool:
-        return round(max(sum(pool.map(compare, range(threads))) for _ in range(_WINDOWS)))
+        ends = sorted(end for each in pool.map(compare, range(threads)) for end in each)
+    return round(_most_within(ends, _WINDOW_S) * 2 * _PIECE / _WINDOW_S)
+
+
+def _most_within(times: Sequence[float], window: float) -> int:
+    """Return how many of the sorted times lie in the window that holds most."""
+    # what else runs here takes cores away for milliseconds: the best of many short windows is the machine's
+    most = first = 0
+    for last, end in enumerate(times):
+        while times[first] <= end - window:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
 
 
 def measure_cores(folder: Path) -> dict[str, int]:
@@ -52,6 +82,11 @@ def measure_cores(folder: Path) -> dict[str, int]:
     Empty where it has none that can be called: an engine for many processors keeps them in modules.
     """
     return _measure_apart("kernels", folder)
+
+
+def measure_attention(folder: Path) -> dict[str, int]:
+    """Return how many cached tokens of a head a core attends to in a second, by cache type and head."""
+    return _measure_apart("attention", folder)
 
 
 def measure_links(folder: Path) -> dict[str, int]:

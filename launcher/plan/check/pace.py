@@ -105,11 +105,13 @@ def _stage(line: _Line, share: Share, processor: Processor, *, first: bool = Fal
     return Stage(
         processor=processor,
         n_layers=len(layers),
+        whole_layers=len(share.layers) if on_host else 0,
         read_bytes=held - share.expert_bytes * (1 - used),
         held_bytes=held,
         flops=2.0 * values,
         kv_bytes=sum(line.kv_bytes[block] for block in blocks),
         latent=architecture.is_mla,
+        cache_types=(line.check.question.cache_type_k, line.check.question.cache_type_v),
         streamed_bytes=line.held_on_host if line.streams and (on_host or first) else 0.0,
         attention=attention_of(architecture, blocks),
         n_embd=architecture.n_embd,

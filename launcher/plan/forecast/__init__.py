@@ -4,6 +4,7 @@ processors.py  speeds of GPUs and hosts, by name
 factors.py     what is fitted to measurements
 decode.py      seconds for one token
 core_rate.py   one core, by the types of a model
+head_time.py   one core, for a cached token of an attention head
 drafts.py      tokens drafted several at once
 prefill.py     seconds for a prompt
 turn.py        one turn of a conversation

@@ -7,9 +7,6 @@ from collections.abc import Iterable
 from launcher.gguf.tensors import TensorInfo
 from launcher.plan.forecast.factors import CORE_RATE
 
-# A matrix is multiplied faster than row after row, which is what is measured: 20.6 GB/s a core of Q4_1 where
-# its rows give 13.4 (row L001 of tests/plan/forecast/speeds.csv, with the host's fitted share of the RAM).
-_OF_ROWS = 1.5
 _ROUTED = "_exps."  # in the name of a tensor of routed experts
 _LOOKED_UP = "token_embd."
 
@@ -30,5 +27,5 @@ def core_rate_of(
             n_bytes = tensor.size_bytes * (used_share if _ROUTED in tensor.name else 1.0)
             read += n_bytes
             rate = by_type.get(tensor.type.name)
-            seconds += n_bytes / (CORE_RATE if rate is None else rate * _OF_ROWS)
+            seconds += n_bytes / (CORE_RATE if rate is None else rate)
     return read / seconds if seconds else None

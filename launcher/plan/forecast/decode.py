@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from launcher.plan.forecast.factors import CORE_RATE, LAWS, Laws
+from launcher.plan.forecast.factors import CORE_RATE, LAWS, WHOLE_LAYER_S, Laws
+from launcher.plan.forecast.head_time import head_time
 from launcher.plan.forecast.processors import Processor, ProcessorFamily
+from launcher.plan.modes import CacheType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +17,13 @@ class Attention:
 
     per_depth: float = 0.0  # FLOPs for each token that is cached, in blocks without a window
     windowed: float = 0.0  # FLOPs in sliding blocks, whose window is full
+    window: int = 0  # tokens of it; 0: not known, counted as full
     head_size: int = 128  # values of a key
+
+    def at(self, depth: int) -> float:
+        """Return the FLOPs of one new token after `depth` cached ones."""
+        full = min(depth / self.window, 1.0) if self.window else 1.0
+        return self.per_depth * depth + self.windowed * full
 
 
 NO_ATTENTION = Attention()
@@ -31,7 +39,9 @@ class Stage:
     held_bytes: float  # all weights it computes with
     flops: float  # arithmetic of one token
     kv_bytes: float  # caches read for each token of depth
+    whole_layers: float = 0.0  # of a host: layers of which it computes attention and norms too
     latent: bool = False  # the caches are MLA's
+    cache_types: tuple[CacheType, CacheType] = (CacheType.F16, CacheType.F16)  # of keys, of values
     # the host's weights that a device computes with in prompt processing (op offload)
     streamed_bytes: float = 0.0
     attention: Attention = NO_ATTENTION
@@ -48,9 +58,34 @@ def _seconds(stage: Stage, depth: int, laws: Laws) -> float:
     processor = stage.processor
     factors = laws.of(processor.family)
     # weights / (bandwidth x share) + caches at this depth / (bandwidth x share) + layers x launch
-    share = factors.latent_cache if stage.latent else factors.cache
-    cache = stage.kv_bytes * depth / (processor.bandwidth * share)
+    if processor.family is ProcessorFamily.HOST:
+        cache = _host_cache_seconds(stage, depth, laws) + stage.whole_layers * WHOLE_LAYER_S
+    else:
+        cache = _cache_seconds(stage, depth, laws)
     return stage.read_bytes / weight_rate(processor, laws) + cache + stage.n_layers * factors.layer_s
+
+
+def _cache_seconds(stage: Stage, depth: int, laws: Laws) -> float:
+    factors = laws.of(stage.processor.family)
+    share = factors.latent_cache if stage.latent else factors.cache
+    return stage.kv_bytes * depth / (stage.processor.bandwidth * share)
+
+
+def _host_cache_seconds(stage: Stage, depth: int, laws: Laws) -> float:
+    """Return the seconds of attention: each query head passes over the cache, which comes from RAM once."""
+    processor, attention = stage.processor, stage.attention
+    rates = dict(processor.attention_rates)
+    times = [head_time(attention.head_size, kind, rates, laws.head_time) for kind in stage.cache_types]
+    cores = max(processor.cores, 1) * socket_share(processor, laws)
+    flops = 4 * attention.head_size  # of a head for one cached token
+    heads = attention.at(depth) / flops * sum(time.near for time in times) / 2 / cores
+    far = [time.far for time in times if time.far is not None]
+    if len(far) < len(times):
+        return heads + _cache_seconds(stage, depth, laws)
+    n_bytes = stage.kv_bytes * depth
+    # a head of the cache has as many bytes of F16 (`caches_as_read`) as a head of the query has FLOPs
+    fetched = n_bytes / flops * sum(far) / len(far) / cores
+    return heads + max(fetched, n_bytes / (processor.bandwidth * laws.of(processor.family).weights))
 
 
 def compute_seconds(stage: Stage, laws: Laws = LAWS) -> float:
@@ -68,10 +103,9 @@ def weight_rate(processor: Processor, laws: Laws = LAWS) -> float:
     reached = processor.bandwidth * laws.of(processor.family).weights
     if processor.family is not ProcessorFamily.HOST:
         return reached
-    # A host is limited by its memory and its cores together:
-    # 1 / rate = 1 / (share x bandwidth) + 1 / (cores x what a core can unpack).
-    one = 1 / reached + 1 / (max(processor.cores, 1) * _core_rate(processor))
-    return socket_share(processor, laws) / one
+    # A host unpacks what it has while the next is on its way: the slower of memory and cores decides.
+    unpacked = max(processor.cores, 1) * _core_rate(processor)
+    return socket_share(processor, laws) * min(reached, unpacked)
 
 
 def socket_share(processor: Processor, laws: Laws = LAWS) -> float:

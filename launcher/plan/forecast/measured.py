@@ -17,7 +17,7 @@ from launcher.machine.machine import Machine, SpeedRatio
 from launcher.machine.rig import Rig, is_same
 from launcher.plan.forecast.benched import Benched, Samples, Speed
 from launcher.plan.forecast.decode import Stage
-from launcher.plan.forecast.factors import CORE_RATE, IK_LAWS, LAWS, Laws
+from launcher.plan.forecast.factors import CORE_RATE, IK_LAWS, LAWS, WHOLE_LAYER_S, Laws
 from launcher.plan.forecast.turn import Band, Forecast, Turn, forecast_turn
 
 # A neighbour is never scaled by more than this, up or down: what differs more is not like it.
@@ -29,8 +29,9 @@ _LEAST_SPREAD = 1.05
 def basis_of(machine: Machine) -> str:
     """Name what forecasts rest on beside the plan: ratios of one basis say nothing about another."""
     links = [device.link.rate for device in machine.devices if device.link]
-    measured = (machine.ram_read_rate, machine.ram_bandwidth, machine.core_rates, links)
-    rests_on = f"{LAWS} {IK_LAWS} {CORE_RATE} {measured}"
+    cores = (machine.node_rates, machine.core_rates, machine.attention_rates)
+    measured = (machine.ram_read_rate, machine.ram_bandwidth, *cores, links)
+    rests_on = f"{LAWS} {IK_LAWS} {CORE_RATE} {WHOLE_LAYER_S} {measured}"
     return hashlib.sha256(rests_on.encode()).hexdigest()[:12]
 
 

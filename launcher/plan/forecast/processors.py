@@ -44,6 +44,8 @@ class Processor:
     link_rate: float | None = None  # bytes/s that were copied over the link, where that was measured
     cores: int = 0  # that compute, on a host
     core_rate: float | None = None  # bytes/s of weights that one of them multiplies, where that was measured
+    # cached tokens of a head/s that one of them attends to, by type and head, where that was measured
+    attention_rates: tuple[tuple[str, int], ...] = ()
     sockets: int = 1
     known: bool = True  # False for a guess
     source: str = ""  # of the figures, in words
@@ -98,6 +100,7 @@ def host_processor(machine: Machine, threads: int) -> Processor:
         flops=threads * _flops_per_core(machine.cpu),
         cores=threads,
         core_rate=machine.core_rate,
+        attention_rates=machine.attention_rates,
         sockets=named_sockets(machine.cpu.name),
         known=known,
         source=source,
@@ -107,7 +110,9 @@ def host_processor(machine: Machine, threads: int) -> Processor:
 def node_processor(machine: Machine, threads: int, n_nodes: int) -> Processor:
     """Return one NUMA node by itself, with its part of the bandwidth and nothing read across."""
     whole = host_processor(machine, threads)
-    return replace(whole, bandwidth=whole.bandwidth / n_nodes, sockets=1)
+    measured = [rate for _, rate in machine.node_rates]
+    bandwidth = min(measured) / _READ_OF_NAMED if measured else whole.bandwidth / n_nodes
+    return replace(whole, bandwidth=bandwidth, sockets=1)
 
 
 def link_speed(link: Link | None) -> float:

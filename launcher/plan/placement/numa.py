@@ -73,7 +73,7 @@ def _one_or_all(machine: Machine, nodes: list[MemoryPool], everywhere: Cores, ne
 
 def _alone(machine: Machine, node: MemoryPool, why: str = "") -> Cores:
     """Return the cores of one node; `taskset` starts the process there, and `isolate` stays."""
-    threads, reason = choose_threads(_cpu_of(machine, node))
+    threads, reason = choose_threads(cpu_of_node(machine, node))
     return Cores(
         threads=threads,
         processor=node_processor(machine, threads, len(machine.nodes)),
@@ -111,7 +111,7 @@ def _free(node: MemoryPool) -> int:
     return node.total_bytes if node.free_bytes is None else node.free_bytes
 
 
-def _cpu_of(machine: Machine, node: MemoryPool) -> Cpu:
+def cpu_of_node(machine: Machine, node: MemoryPool) -> Cpu:
     """Return a node's part of the processor, with cores in proportion to its logical CPUs."""
     cpu = machine.cpu
     share = len(node.cpus) / max(cpu.logical_cores, 1)

@@ -121,6 +121,7 @@ def _device_stage(demand: Demand, spread: Spread, index: int, processor: Process
         flops=2.0 * flops,
         kv_bytes=_kv_per_token(demand, share),
         latent=demand.architecture.is_mla,
+        cache_types=cache_types(demand.parameters),
         streamed_bytes=streamed,
         attention=attention_of(demand.architecture, share),
         n_embd=demand.architecture.n_embd,
@@ -142,7 +143,7 @@ def attention_of(architecture: Architecture, blocks: Iterable[int]) -> Attention
             windowed += 2.0 * a.n_head[block] * sizes[1] * a.n_swa
         else:
             per_depth += 2.0 * a.n_head[block] * sizes[0]
-    return Attention(per_depth=per_depth, windowed=windowed, head_size=sizes[0] // 2)
+    return Attention(per_depth=per_depth, windowed=windowed, window=a.n_swa or 0, head_size=sizes[0] // 2)
 
 
 def _host_stage(demand: Demand, spread: Spread, processor: Processor, streamed: float) -> Stage:
@@ -167,11 +168,13 @@ def _host_stage(demand: Demand, spread: Spread, processor: Processor, streamed: 
     return Stage(
         processor=processor,
         n_layers=_n_host_layers(weights, spread),
+        whole_layers=len(whole),
         read_bytes=dense + (experts + stuck) * used,
         held_bytes=dense + experts + stuck,
         flops=2.0 * values,
         kv_bytes=_kv_per_token(demand, blocks),
         latent=demand.architecture.is_mla,
+        cache_types=cache_types(demand.parameters),
         streamed_bytes=streamed,
         attention=attention_of(demand.architecture, blocks),
         n_embd=demand.architecture.n_embd,
@@ -211,12 +214,13 @@ def caches_as_read(demand: Demand) -> Caches:
     # tokens/s at depth 0, 12.6 and 11.9 at 30208, so 25 and 24 ms for the depth (S001-S004 and S021-S024 of
     # ikawrakow/ik_llama.cpp discussions/258); two more rigs lose 4 % with q8_0. None gains.
     parameters = demand.parameters
-    kinds = [CacheType.F16 if is_quantised(kind) else kind for kind in _types(parameters)]
-    if tuple(kinds) == _types(parameters):
+    kinds = [CacheType.F16 if is_quantised(kind) else kind for kind in cache_types(parameters)]
+    if tuple(kinds) == cache_types(parameters):
         return demand.caches
     changed = replace(parameters, cache_type_k=kinds[0], cache_type_v=kinds[1])
     return size_caches(demand.architecture, changed)
 
 
-def _types(parameters: ContextParameters) -> tuple[CacheType, CacheType]:
+def cache_types(parameters: ContextParameters) -> tuple[CacheType, CacheType]:
+    """Return the types of keys and of values."""
     return parameters.cache_type_k, parameters.cache_type_v

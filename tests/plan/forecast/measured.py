@@ -87,7 +87,7 @@ def _stages(row: dict[str, str]) -> tuple[Stage, ...]:
         expert_share=float(row["expert_share"]),
     )
     if not row["gpu"]:
-        return (host,)
+        return (replace(host, whole_layers=host.n_layers),)
     card = replace(
         host,
         processor=_card(row),

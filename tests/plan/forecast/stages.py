@@ -25,6 +25,7 @@ ROUND = Laws(
     second_socket=0.35,
     bands=LAWS.bands,
     few_rows=0.0,
+    head_time=1.0,
 )
 
 

@@ -27,7 +27,7 @@ def test_seconds_add_up_over_types_and_experts_count_by_use() -> None:
         tensor("blk.0.attn_q.weight", GgmlType.Q8_0, 3 * 10**9),
         tensor("blk.0.ffn_up_exps.weight", GgmlType.IQ2_XXS, 6 * 10**9),
     ]
-    seconds = 3e9 / 45e9 + 6e9 / 8 / 4.5e9  # a matrix is 1.5 times as fast as its rows
+    seconds = 3e9 / 30e9 + 6e9 / 8 / 3e9
     assert core_rate_of(tensors, 1 / 8, RATES) == pytest.approx((3e9 + 6e9 / 8) / seconds)
 
 
@@ -40,5 +40,5 @@ def test_what_was_not_measured_counts_as_usual() -> None:
 def test_a_slow_type_makes_a_slow_host() -> None:
     box = machine()
     usual = weight_rate(host_processor(box, 8))
-    slow = weight_rate(host_processor(replace(box, core_rate=3e9), 8))
+    slow = weight_rate(host_processor(replace(box, core_rate=2e9), 8))
     assert slow < usual / 2
