@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from launcher.plan.forecast.factors import CORE_RATE, LAWS, WHOLE_LAYER_S, Laws
 from launcher.plan.forecast.head_time import head_time
 from launcher.plan.forecast.processors import Processor, ProcessorFamily
-from launcher.plan.modes import CacheType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +40,7 @@ class Stage:
     kv_bytes: float  # caches read for each token of depth
     whole_layers: float = 0.0  # of a host: layers of which it computes attention and norms too
     latent: bool = False  # the caches are MLA's
-    cache_types: tuple[CacheType, CacheType] = (CacheType.F16, CacheType.F16)  # of keys, of values
+    cache_types: tuple[str, str] = ("f16", "f16")  # of keys, of values, as -ctk and -ctv take them
     # the host's weights that a device computes with in prompt processing (op offload)
     streamed_bytes: float = 0.0
     attention: Attention = NO_ATTENTION

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from launcher.plan.modes import CacheType
-
 # Seconds of one core for a head's product with a cached key, the exponential, and the value added up
 # (ggml_compute_forward_flash_attn_ext_f16_one_chunk, ggml-cpu/ops.cpp): measured with F16 caches on an EPYC
 # 9004 with AVX-512, 20, 31, 53 and 93 ns for heads of 64, 128, 256 and 544 values.
 _HEAD_S = 11e-9
 _VALUE_S = 0.076e-9
 # How much longer other types take, unpacked as they are read; the same processor, heads of 128 values.
-_TIMES = {CacheType.F16: 1.0, CacheType.F32: 1.0, CacheType.BF16: 1.25, CacheType.Q8_0: 1.45}
+_TIMES = {"f16": 1.0, "f32": 1.0, "bf16": 1.25, "q8_0": 1.45}
 _TIMES_OF_OTHERS = 3.0  # Q4_0
 
 # What probe --measure measures: types, and values of a head; 544 are MLA's, the mean of key and value.
-_MEASURED = {CacheType.F16: "F16", CacheType.F32: "F16", CacheType.BF16: "BF16", CacheType.Q8_0: "Q8_0"}
+_MEASURED = {"f16": "F16", "f32": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
 _MEASURED_FOR_OTHERS = "Q4_0"
 _SIZES = (64, 128, 256, 544)
 
@@ -30,7 +28,7 @@ class HeadTime:
     far: float | None = None  # more, once for each head of the cache that comes from RAM; None: not measured
 
 
-def head_time(head_size: int, kind: CacheType, rates: Mapping[str, int], usual: float = 1.0) -> HeadTime:
+def head_time(head_size: int, kind: str, rates: Mapping[str, int], usual: float = 1.0) -> HeadTime:
     """Return the time for a head of so many values, as measured by `rates`, or `usual` times the usual."""
     name = _MEASURED.get(kind, _MEASURED_FOR_OTHERS)
     near = _between(head_size, {size: rates.get(f"{name} {size}") for size in _SIZES})
