@@ -515,7 +515,7 @@ def test_a_planned_pull_looks_at_a_companion_once(hub: FakeHub) -> None:
     """The branch may move between two looks."""
     flags = ("-hfd", DRAFT, "-md", "draft-Q8_0.gguf")
     paths = pull(here_with(confirm=lambda _: True), PullRequest(ref=MODEL, flags=flags, vision=False))
-    assert [path.name for path in paths] == ["main-Q8_0.gguf", "draft-Q8_0.gguf", "mmproj-F16.gguf"]
+    assert [path.name for path in paths] == ["main-Q8_0.gguf", "draft-Q8_0.gguf"]
     assert len([seen for seen in hub.seen if f"api/models/{DRAFT}/revision" in seen.path]) == 1
 
 

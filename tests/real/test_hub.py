@@ -109,7 +109,7 @@ def machine(engine: Engine, tmp_path: Path) -> Iterator[Machine]:
 
 def test_what_was_pulled_is_served_by_llama_server_and_by_up_without_another_byte(machine: Machine) -> None:
     # By the repo's name: from the Hub, then with the Hub gone.
-    paths = machine.launcher("pull", QUANT)["paths"]
+    paths = machine.launcher("pull", QUANT, "--no-vision")["paths"]
     assert machine.files == SHARDS
     fetched = machine.hub.asked("storage")
     assert {parse_qs(urlsplit(one.path).query)["name"][0] for one in fetched} == set(SHARDS)
@@ -123,7 +123,7 @@ def test_what_was_pulled_is_served_by_llama_server_and_by_up_without_another_byt
     machine.hub.close()
     with machine.llama_server("--offline") as url:
         assert loaded_from(url) == paths[0]
-    deployment = machine.launcher("up", QUANT, "--offline", "-c", "512")
+    deployment = machine.launcher("up", QUANT, "--offline", "--no-vision", "-c", "512")
     assert loaded_from(deployment["url"]) == paths[0]
     assert len(complete(deployment["url"])) == 2
     with urllib.request.urlopen(f"{deployment['url']}/v1/models") as answer:
@@ -142,7 +142,7 @@ def test_what_others_fetched_is_found_by_pull_without_a_byte(machine: Machine, w
         assert {one.authorization for one in machine.hub.asked("hub")} == {f"Bearer {TOKEN}"}
     assert machine.files == SHARDS
     machine.hub.seen.clear()
-    paths = machine.launcher("pull", QUANT)["paths"]
+    paths = machine.launcher("pull", QUANT, "--no-vision")["paths"]
     assert [Path(path).read_bytes() for path in paths] == list(SHARDS.values())
     assert machine.hub.seen
     assert machine.hub.asked("storage") == []
