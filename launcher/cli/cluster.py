@@ -28,8 +28,8 @@ def add(
     ] = None,
 ) -> None:
     """Take a machine into the cluster: ssh leads to it, and launcher is installed there."""
-    from launcher.cli.show.nodes import node_json, render_nodes
-    from launcher.commands.nodes.membership import add_node
+    from launcher.cli.show.cluster import node_json, render_nodes
+    from launcher.commands.cluster.membership import add_node
     from launcher.deployment.cluster.remote import Remote
     from launcher.errors import UsageError
 
@@ -47,8 +47,8 @@ def add(
 
 def ls(out: Output) -> None:
     """List the machines, and what is free on them now."""
-    from launcher.cli.show.nodes import node_json, render_nodes
-    from launcher.commands.nodes.membership import look_at_all
+    from launcher.cli.show.cluster import node_json, render_nodes
+    from launcher.commands.cluster.membership import look_at_all
 
     with here_with_progress(out) as here:
         seen = look_at_all(here)
@@ -61,7 +61,7 @@ def drain(
     undo: Annotated[bool, typer.Option("--undo", help="Place models there again.")] = False,
 ) -> None:
     """Place nothing new on a machine. What runs there goes on."""
-    from launcher.commands.nodes.membership import drain_node
+    from launcher.commands.cluster.membership import drain_node
 
     with here_with_progress(out) as here:
         there = drain_node(here, name, undo=undo)
@@ -72,7 +72,7 @@ def drain(
 
 def leave(name: NodeName, out: Output) -> None:
     """Forget a machine. Nothing is changed there."""
-    from launcher.commands.nodes.membership import leave as forget
+    from launcher.commands.cluster.membership import leave as forget
 
     with here_with_progress(out) as here:
         node = forget(here, name)
@@ -81,7 +81,7 @@ def leave(name: NodeName, out: Output) -> None:
 
 def node(out: Output) -> None:
     """Describe this machine to a launcher elsewhere."""
-    from launcher.commands.nodes.describe import describe, description_json
+    from launcher.commands.cluster.describe import describe, description_json
 
     with here_with_progress(out) as here:
         document = description_json(describe(here))
@@ -98,7 +98,7 @@ def rank(
     engine_sha256: Annotated[str, typer.Option("--engine-sha256", help="The head's engine.")],
 ) -> None:
     """Run a part of a model for a launcher elsewhere, as long as that asks for it on stdin."""
-    from launcher.commands.nodes.rank import RankRequest, serve_rank
+    from launcher.commands.cluster.rank import RankRequest, serve_rank
     from launcher.errors import EngineFailed
 
     request = RankRequest(

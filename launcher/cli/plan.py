@@ -44,7 +44,7 @@ def plan(
         return
     request = plan_request(ref, plan_options, engine_options, ctx.obj)
     if plan_only.cluster or plan_only.machines is not None or len(machine_options.machine or ()) > 1:
-        _plan_cluster(request, plan_only, machine_options, out, offline=plan_options.offline)
+        _plan_fleet(request, plan_only, machine_options, out, offline=plan_options.offline)
         return
     request = replace(request, machine=machine_choice(machine_options), buy=_how_to_buy(plan_only, out))
     if plan_only.compare:
@@ -91,7 +91,7 @@ def _how_to_buy(plan_only: PlanOnlyOptions, out: Output) -> Buy:
     return Buy.NOT_ASKED if out.as_json else Buy.BY_FIGURES  # a person sees at once what would do
 
 
-def _plan_cluster(
+def _plan_fleet(
     request: PlanRequest,
     plan_only: PlanOnlyOptions,
     machine_options: MachineOptions,
@@ -99,9 +99,9 @@ def _plan_cluster(
     *,
     offline: bool,
 ) -> None:
-    from launcher.cli.show.cluster import render_cluster
-    from launcher.commands.cluster import cluster_document, plan_cluster, read_fleet
-    from launcher.commands.nodes.place import plan_over_nodes
+    from launcher.cli.show.fleet import render_fleet
+    from launcher.commands.cluster.place import plan_over_nodes
+    from launcher.commands.plan_fleet import fleet_document, plan_fleet, read_fleet
     from launcher.machine.fleet import fleet_of_refs
     from launcher.plan.plan import Finding
 
@@ -120,14 +120,14 @@ def _plan_cluster(
         )
     with here_with_progress(out, offline=offline) as here:
         if plan_only.cluster:
-            cluster, _ = plan_over_nodes(here, request)
+            fleet, _ = plan_over_nodes(here, request)
         else:
             entries = read_fleet(given) if given is not None else fleet_of_refs(machine_options.machine or ())
-            cluster = plan_cluster(here, request, entries)
-    out.show(cluster_document(cluster), render_cluster(cluster))
-    if cluster.finding is Finding.DOES_NOT_FIT:
+            fleet = plan_fleet(here, request, entries)
+    out.show(fleet_document(fleet), render_fleet(fleet))
+    if fleet.finding is Finding.DOES_NOT_FIT:
         raise typer.Exit(DoesNotFit.exit_code)
-    if cluster.finding is Finding.UNVERIFIED:
+    if fleet.finding is Finding.UNVERIFIED:
         raise typer.Exit(EngineFailed.exit_code)
 
 

@@ -50,9 +50,9 @@ def up(
     from launcher.cli.requests import is_vllm, up_request
     from launcher.cli.show.deployments import deployment_json, render_deployment
     from launcher.cli.show.short_plan import NextCommands
+    from launcher.commands.cluster.there import ClusterUp
+    from launcher.commands.cluster.up import up_on_cluster
     from launcher.commands.foreground import stay_up
-    from launcher.commands.nodes.there import ClusterUp
-    from launcher.commands.nodes.up import up_on_cluster
     from launcher.commands.planned import Planned
     from launcher.commands.up.request import notes
     from launcher.commands.up.up import rehearse

@@ -54,7 +54,7 @@ def planned_for_vllm(
 
 def machines_of(here: Here, options: MachineOptions, file: Path | None) -> tuple[Machine, ...]:
     """Return the machines that options name, one for each."""
-    from launcher.commands.cluster import read_fleet
+    from launcher.commands.plan_fleet import read_fleet
     from launcher.commands.probe import MachineChoice, probe
 
     if file is not None:

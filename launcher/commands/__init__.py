@@ -16,8 +16,8 @@ plan.py           choose quant and placement: probe, inspect, search
 offers.py         the quants that could be planned, open
 plan_and_claim.py  the same, and reserve the memory before another launcher plans
 compare_machines.py  one model on several machines
-cluster.py        one model on several machines as a cluster: replicas, or a split over RPC
-nodes/            the machines of a cluster, and models on them
+plan_fleet.py     one model on several machines together: replicas, or a split over RPC
+cluster/          machines that ssh leads to, and models on them
 bench/            measure planned models
 tune/             find faster settings by trying them
 tuned.py          settings that were found: keep them, plan with them

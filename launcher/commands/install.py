@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from launcher.commands.cluster import plan_cluster
 from launcher.commands.here import Here
 from launcher.commands.plan import plan as plan_model
+from launcher.commands.plan_fleet import plan_fleet
 from launcher.commands.planned import (
     Planned,
     PlanRequest,
@@ -112,7 +112,7 @@ def export_split(
             f"export {format_} is for one machine, and {len(machines)} are named",
             hint="launcher export lws, sbatch or skypilot",
         )
-    cluster = plan_cluster(here, request, machines)
+    cluster = plan_fleet(here, request, machines)
     planned, members = cluster.planned, cluster.split
     if not members and cluster.machines:
         raise UsageError(

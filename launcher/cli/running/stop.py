@@ -29,7 +29,7 @@ def stop(
     """End deployments, gracefully, then by force."""
     from rich.text import Text
 
-    from launcher.commands.nodes.stop import stop_elsewhere
+    from launcher.commands.cluster.stop import stop_elsewhere
     from launcher.deployment.records import find_record, name_or_only, read_all
     from launcher.deployment.takedown import take_down
     from launcher.system.settings import read_settings

@@ -13,8 +13,8 @@ memory_bars.py    the memories that a plan fills, as bars
 plan_picture.py   a plan as a picture
 svg.py            what pictures are drawn with
 plan.py           a plan explained: its alternatives, its command line
-cluster.py        a plan for several machines
-nodes.py          the machines of a cluster
+fleet.py          a plan for several machines
+cluster.py        the machines of a cluster
 comparison.py     machines side by side
 depth_picture.py  the same as curves of speed against depth
 measured.py       measured speeds, for bench

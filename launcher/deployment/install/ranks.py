@@ -28,6 +28,8 @@ RANK = "@rank"  # this machine's number, 0 is the head's
 _LEADER = {"role": "leader"}
 _HF_HOME = "/models"
 _SSH = "ssh -N -o BatchMode=yes -o ExitOnForwardFailure=yes -o ServerAliveInterval=3 -o ServerAliveCountMax=2"
+# no pipe into `head`: it ends early, and under pipefail that would end the job
+_NODES = 'mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")'
 _STARTS = "for try in $(seq 300); do (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && break; sleep 1; done"
 
 # SkyPilot's own names (sky show-gpus), by NVIDIA's
@@ -85,16 +87,14 @@ def sbatch_script(ranks: Ranks) -> str:
     ]
     if ranks.n_gpus:
         wanted.append(f"--gpus-per-node={ranks.n_gpus}")
-    head = _head_of(ranks, 'mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")')
-    body = _by_rank(ranks, head, "$SLURM_PROCID")
+    body = _by_rank(ranks, _head_of(ranks), "$SLURM_PROCID")
     lines = [
         "#!/bin/bash",
         *(f"#SBATCH {option}" for option in wanted),
         f"# {_one_line(ranks.model_id)}: reach it by ssh -L {ranks.port}:127.0.0.1:{ranks.port} HEAD",
         "set -euo pipefail",
         "ulimit -c 0",
-        # no pipe into `head`: it ends early, and under pipefail that would end the job
-        'mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")',
+        _NODES,
         'head="${nodes[0]}"',
         "export head",
         f"srun --kill-on-bad-exit=1 --export=ALL bash -c {shlex.quote(body)}",
@@ -103,7 +103,8 @@ def sbatch_script(ranks: Ranks) -> str:
 
 
 def skypilot_task(ranks: Ranks) -> str:
-    """Return a SkyPilot task. Raises UsageError for GPUs that it has no name for."""
+    """Return a SkyPilot task. Raises UsageError for tunnels, and GPUs that it has no name for."""
+    _refuse_tunnels(ranks)
     resources: dict[str, object] = {
         "memory": f"{-(-ranks.host_bytes // GIB)}+",
         "image_id": f"docker:{ranks.image}",
@@ -116,9 +117,7 @@ def skypilot_task(ranks: Ranks) -> str:
             f"SkyPilot makes its machines, and no file {ranks.key_file} is on them",
             hint="leave --api-key-file and --host out: sky exec and ssh -L reach loopback",
         )
-    body = _by_rank(
-        ranks, _head_of(ranks, 'mapfile -t nodes <<< "$SKYPILOT_NODE_IPS"'), "$SKYPILOT_NODE_RANK"
-    )
+    body = _by_rank(ranks, _head_of(ranks), "$SKYPILOT_NODE_RANK")
     first = "set -euo pipefail\nulimit -c 0\nhead=\"${SKYPILOT_NODE_IPS%%$'\\n'*}\"\n"
     task["run"] = first + body
     reach = f"# sky launch -c CLUSTER FILE, then: ssh -L {ranks.port}:127.0.0.1:{ranks.port} CLUSTER\n"
@@ -131,11 +130,7 @@ def lws_manifest(ranks: Ranks) -> str:
     A pod is open to its cluster, so there is always a key, from a secret. Raises UsageError for ranks that
     trust whoever reaches them, and GPUs that a cluster has no name for.
     """
-    if ranks.tunnels:
-        raise UsageError(
-            "RPC servers have neither password nor encryption and listen on loopback, and pods have no ssh",
-            hint="launcher export sbatch, where nodes reach each other by ssh, or --engine vllm",
-        )
+    _refuse_tunnels(ranks)
     name = dns_name(ranks.name)
     template: dict[str, object] = {
         "size": ranks.nodes,
@@ -146,6 +141,14 @@ def lws_manifest(ranks: Ranks) -> str:
     # a variable is taken as it is, with the file's line end
     made = f"kubectl create secret generic {name} --from-file={KEY_FILE}=/dev/stdin"
     return f"# The key, once: head -n 1 FILE | tr -d '\\n' | {made}\n" + lws_of(name, template, ranks.port)
+
+
+def _refuse_tunnels(ranks: Ranks) -> None:
+    if ranks.tunnels:
+        raise UsageError(
+            "RPC servers have no password and listen on loopback, and containers have no ssh",
+            hint="launcher export sbatch, where nodes reach each other by ssh, or --engine vllm",
+        )
 
 
 def lws_of(name: str, template: dict[str, object], port: int) -> str:
@@ -219,14 +222,14 @@ def _resources(ranks: Ranks) -> dict[str, object]:
     return {"requests": {"memory": str(ranks.host_bytes)}, "limits": gpus}
 
 
-def _head_of(ranks: Ranks, find_nodes: str) -> list[str]:
+def _head_of(ranks: Ranks) -> list[str]:
     """Return the lines that become the head: its key, the tunnels to the others, the server."""
     lines = []
     if ranks.key_file is not None and ranks.key_variable is not None:
         path = shlex.quote(ranks.key_file)
         lines += [f"{ranks.key_variable}=$(grep -m 1 '^[^#]' {path})", f"export {ranks.key_variable}"]
     if ranks.tunnels:
-        lines.append(find_nodes)
+        lines.append(_NODES)
     for number, port in enumerate(ranks.tunnels, 1):
         lines.append(f'{_SSH} -L {port}:127.0.0.1:{ranks.tunnel_port} "${{nodes[{number}]}}" &')
     lines += [_STARTS.format(port=port) for port in ranks.tunnels]

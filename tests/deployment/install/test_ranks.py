@@ -129,8 +129,9 @@ def test_a_skypilot_task_is_one() -> None:
 
 
 def test_what_a_scheduler_cannot_do_is_refused() -> None:
-    with pytest.raises(UsageError, match="pods have no ssh"):
-        lws_manifest(SPLIT)
+    for write in (lws_manifest, skypilot_task):
+        with pytest.raises(UsageError, match="containers have no ssh"):
+            write(SPLIT)
     with pytest.raises(UsageError, match="no name for 'AMD Radeon"):
         skypilot_task(replace(VLLM, gpu_name="AMD Radeon RX 7900 XTX", key_variable=None))
     with pytest.raises(UsageError, match="no file /keys"):

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from launcher.commands.cluster.describe import Description, describe, read_description
 from launcher.commands.here import Here
-from launcher.commands.nodes.describe import Description, describe, read_description
 from launcher.deployment.cluster.nodes import (
     HERE,
     Node,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 from launcher.commands.claims import claim
+from launcher.commands.cluster.place import plan_over_nodes
+from launcher.commands.cluster.split import Machines, rows_here, up_split
+from launcher.commands.cluster.there import ClusterUp, up_there
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect, opened_once
-from launcher.commands.nodes.place import plan_over_nodes
-from launcher.commands.nodes.split import Machines, rows_here, up_split
-from launcher.commands.nodes.there import ClusterUp, up_there
 from launcher.commands.planned import fitting
 from launcher.commands.up.request import UpRequest, look_up
 from launcher.commands.up.up import up

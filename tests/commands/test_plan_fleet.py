@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.commands.cluster import ClusterPlan, cluster_document, plan_cluster
 from launcher.commands.here import here_with
 from launcher.commands.plan import plan
+from launcher.commands.plan_fleet import FleetPlan, fleet_document, plan_fleet
 from launcher.commands.planned import PlanRequest
 from launcher.commands.probe import MachineChoice
 from launcher.engine.find import Engine
@@ -60,21 +60,21 @@ def request(model: Path, engine: Engine) -> PlanRequest:
     )
 
 
-def planned(cluster: ClusterPlan) -> Plan:
-    assert cluster.planned is not None
-    assert cluster.planned.plan is not None
-    return cluster.planned.plan
+def planned(fleet: FleetPlan) -> Plan:
+    assert fleet.planned is not None
+    assert fleet.planned.plan is not None
+    return fleet.planned.plan
 
 
 @pytest.mark.engine
 def test_every_machine_that_holds_it_has_a_replica(engine: Engine, model: Path, tmp_path: Path) -> None:
     large, small = box(tmp_path, "large", "8 GiB", "4 GiB"), box(tmp_path, "small", "700 MiB")
 
-    cluster = plan_cluster(here_with(), request(model, engine), fleet_of_refs([large, small, large]))
+    fleet = plan_fleet(here_with(), request(model, engine), fleet_of_refs([large, small, large]))
 
-    assert cluster.machines == ("large-1", "large-2")
-    assert cluster.finding is Finding.FITS
-    document = cluster_document(cluster)
+    assert fleet.machines == ("large-1", "large-2")
+    assert fleet.finding is Finding.FITS
+    document = fleet_document(fleet)
     assert [each["machine"] for each in document["replicas"]] == ["large-1", "large-2"]
     assert document["split"] is None
     assert json.dumps(document)
@@ -91,11 +91,11 @@ def test_machines_alike_but_for_what_is_free_are_planned_each(
         file.write_text('[ram]\ntotal = "8 GiB"\n' + "".join(map(card.format, free)))
         names.append(str(file))
 
-    cluster = plan_cluster(here_with(), request(model, engine), fleet_of_refs(names))
+    fleet = plan_fleet(here_with(), request(model, engine), fleet_of_refs(names))
 
-    plans = [cluster.whole(name).plan for name in cluster.machines]
+    plans = [fleet.whole(name).plan for name in fleet.machines]
     assert [plan.placement.devices for plan in plans if plan] == [("CUDA0",), ("CUDA1",)]
-    assert [placed.seats[0].devices for placed in cluster.layout.placed] == [(0,), (1,)]
+    assert [placed.seats[0].devices for placed in fleet.layout.placed] == [(0,), (1,)]
 
 
 @pytest.mark.engine
@@ -105,17 +105,17 @@ def test_a_split_loads_as_it_was_planned(engine: Engine, model: Path, tmp_path: 
     workload = Workload(ctx_size=32768, n_parallel=4, cache_ram_bytes=0, ubatch_size=512, **f16)
     wanted = replace(request(model, engine), workload=workload)
 
-    cluster = plan_cluster(here_with(), wanted, fleet_of_refs([same] * 4))
+    fleet = plan_fleet(here_with(), wanted, fleet_of_refs([same] * 4))
 
-    assert cluster.finding is Finding.FITS
-    assert cluster.planned is not None
-    assert "--rpc" in cluster.planned.argv
-    argv = list(cluster.planned.argv)
+    assert fleet.finding is Finding.FITS
+    assert fleet.planned is not None
+    assert "--rpc" in fleet.planned.argv
+    argv = list(fleet.planned.argv)
     assert argv.index("--rpc") < argv.index("-dev")
-    (placed,) = cluster.layout.placed
+    (placed,) = fleet.layout.placed
     assert isinstance(placed.plan, Split)
-    assert len(placed.seats) == len(cluster.split)
-    with rpc_peers(engine.folder, [Backend.CPU] * (len(cluster.split) - 1)) as peers:
+    assert len(placed.seats) == len(fleet.split)
+    with rpc_peers(engine.folder, [Backend.CPU] * (len(fleet.split) - 1)) as peers:
         endpoints = [peer.peer.endpoint for peer in peers if peer.peer]
         argv[argv.index("--rpc") + 1] = ",".join(endpoints)
         argv[argv.index("--port") + 1] = "0"
@@ -127,7 +127,7 @@ def test_a_split_loads_as_it_was_planned(engine: Engine, model: Path, tmp_path: 
         if buffer.kind != "output" and not buffer.name.endswith("_Mapped"):
             where = names.get(buffer.name, HOST)
             logged[where] = logged.get(where, 0) + buffer.n_bytes
-    for row in planned(cluster).ledger:
+    for row in planned(fleet).ledger:
         if row.where != HOST:
             ours = row.weights.n_bytes + row.kv.n_bytes + row.compute.n_bytes
             assert abs(ours - logged[row.where]) / MIB <= 3 * _LOGGED_MIB
@@ -153,17 +153,17 @@ def test_more_devices_than_llama_cpp_takes_are_not_split_over(
     many = tmp_path / "many.toml"
     many.write_text(BOX.format(ram="700 MiB", card="1100 MiB") + "count = 9\n")
 
-    cluster = plan_cluster(here_with(), request(model, engine), fleet_of_refs([str(many), str(many)]))
+    fleet = plan_fleet(here_with(), request(model, engine), fleet_of_refs([str(many), str(many)]))
 
-    assert cluster.finding is Finding.DOES_NOT_FIT
-    assert cluster.remarks == ("many-1, many-2 together have more devices than llama.cpp takes (16)",)
+    assert fleet.finding is Finding.DOES_NOT_FIT
+    assert fleet.remarks == ("many-1, many-2 together have more devices than llama.cpp takes (16)",)
 
 
 def test_gpus_are_those_of_one_machine(tmp_path: Path) -> None:
     wanted = PlanRequest(ref="kimi-k2.5", limits=Limits(gpus=("0",)))
 
     with pytest.raises(UsageError, match="--gpus"):
-        plan_cluster(here_with(offline=True), wanted, fleet_of_refs(["8xh100-80g", "8xh100-80g"]))
+        plan_fleet(here_with(offline=True), wanted, fleet_of_refs(["8xh100-80g", "8xh100-80g"]))
 
 
 @pytest.mark.parametrize(
@@ -191,4 +191,4 @@ def test_a_machine_with_devices_of_others_is_not_planned_alone(tmp_path: Path) -
     with pytest.raises(UsageError, match="devices behind RPC"):
         plan(here_with(offline=True), request_for_it)
     with pytest.raises(UsageError, match="devices behind RPC"):
-        plan_cluster(here_with(offline=True), request_for_it, fleet_of_refs([str(head), "laptop-16g"]))
+        plan_fleet(here_with(offline=True), request_for_it, fleet_of_refs([str(head), "laptop-16g"]))

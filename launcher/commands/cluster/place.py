@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from launcher.commands.cluster import ClusterPlan, plan_members
+from launcher.commands.cluster.membership import Seen, look_at_all, members_of
 from launcher.commands.here import Here
-from launcher.commands.nodes.membership import Seen, look_at_all, members_of
+from launcher.commands.plan_fleet import FleetPlan, plan_members
 from launcher.commands.planned import PlanRequest
 from launcher.deployment.cluster.nodes import HERE
 
 
-def plan_over_nodes(here: Here, request: PlanRequest) -> tuple[ClusterPlan, tuple[Seen, ...]]:
+def plan_over_nodes(here: Here, request: PlanRequest) -> tuple[FleetPlan, tuple[Seen, ...]]:
     """Return the plan, whole on single machines before a split, and the machines as they answered.
 
     The head of a split is on this machine: its supervisor keeps the tunnels.

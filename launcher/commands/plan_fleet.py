@@ -41,7 +41,7 @@ from launcher.system.small_files import read_small_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterPlan:
+class FleetPlan:
     """Where the model runs: whole on each of `members` in the layout, or split over `split`."""
 
     members: tuple[Member, ...]
@@ -84,17 +84,17 @@ def read_fleet(file: Path) -> tuple[FleetEntry, ...]:
         raise UsageError(f"{file} cannot be read: {error}", hint=f"look at {file}") from error
 
 
-def plan_cluster(here: Here, request: PlanRequest, entries: Sequence[FleetEntry]) -> ClusterPlan:
+def plan_fleet(here: Here, request: PlanRequest, entries: Sequence[FleetEntry]) -> FleetPlan:
     """Plan a model for these machines. Raises UsageError for a request about one machine's devices."""
     return plan_members(here, request, tuple(_member(here, entry) for entry in entries))
 
 
 def plan_members(
     here: Here, request: PlanRequest, members: tuple[Member, ...], head: str | None = None
-) -> ClusterPlan:
+) -> FleetPlan:
     """Plan a model for these members of a fleet; a split has its head on `head`, if that is named.
 
-    Raises UsageError as `plan_cluster`.
+    Raises UsageError as `plan_fleet`.
     """
     if request.limits.gpus is not None:
         raise UsageError("--gpus names GPUs of one machine, and there are several", hint="leave --gpus out")
@@ -107,7 +107,7 @@ def plan_members(
             by_machine[member.machine] = planned
     placed = tuple(_placed_whole(target.model_id, members, by_machine))
     if placed:
-        return ClusterPlan(members=members, layout=Layout(placed=placed, missing=()), by_machine=by_machine)
+        return FleetPlan(members=members, layout=Layout(placed=placed, missing=()), by_machine=by_machine)
     return _split(planner, members, by_machine)
 
 
@@ -157,7 +157,7 @@ class _Planner:
         return min((candidate.size_bytes or 0 for candidate in self.target.candidates), default=0)
 
 
-def _split(planner: _Planner, members: tuple[Member, ...], by_machine: dict[Machine, Planned]) -> ClusterPlan:
+def _split(planner: _Planner, members: tuple[Member, ...], by_machine: dict[Machine, Planned]) -> FleetPlan:
     """Split the model over the fewest machines that hold it."""
     engine, cache = planner.engine, planner.here.settings.cache_dir
     if engine is not None and read_capabilities(engine, cache).dialect is not Dialect.LLAMA_CPP:
@@ -170,7 +170,7 @@ def _split(planner: _Planner, members: tuple[Member, ...], by_machine: dict[Mach
             "--min-tps: no one machine holds the model, and no speed is predicted over a network",
             hint="leave --min-tps out",
         )
-    nothing = ClusterPlan(
+    nothing = FleetPlan(
         members=members,
         layout=Layout(placed=(), missing=()),
         by_machine=by_machine,
@@ -195,15 +195,15 @@ def _split(planner: _Planner, members: tuple[Member, ...], by_machine: dict[Mach
     return nothing
 
 
-def _laid_out(planner: _Planner, cluster: ClusterPlan) -> ClusterPlan:
+def _laid_out(planner: _Planner, fleet: FleetPlan) -> FleetPlan:
     """Place the split on its machines, which checks that each holds its share."""
-    planned, chosen = cluster.planned, cluster.split
+    planned, chosen = fleet.planned, fleet.split
     if planned is None or planned.plan is None:
-        return cluster
+        return fleet
     nodes = [node_of(member, planner.request.limits) for member in chosen]
     plan = split_of(planned.plan, chosen, planned.argv)
     return replace(
-        cluster, layout=place(nodes, [Wanted(model=planner.target.model_id, replicas=1, plans=(plan,))])
+        fleet, layout=place(nodes, [Wanted(model=planner.target.model_id, replicas=1, plans=(plan,))])
     )
 
 
@@ -232,39 +232,39 @@ def _choices(members: Sequence[Member], head_name: str | None) -> Iterator[tuple
                 yield (head, *(member for member in chosen if member is not head))
 
 
-def cluster_document(cluster: ClusterPlan) -> dict[str, Any]:
-    """Return the cluster's plan as versioned JSON."""
-    planned = cluster.planned
-    finding = cluster.finding
+def fleet_document(fleet: FleetPlan) -> dict[str, Any]:
+    """Return the plan as versioned JSON."""
+    planned = fleet.planned
+    finding = fleet.finding
     return {
         "schema": 1,
         "fits": None if finding is Finding.UNVERIFIED else finding is not Finding.DOES_NOT_FIT,
         "verdict": finding.value,
         "machines": [
-            {"name": member.name, "zone": member.zone, "domain": member.domain} for member in cluster.members
+            {"name": member.name, "zone": member.zone, "domain": member.domain} for member in fleet.members
         ],
-        "replicas": [_replica(cluster, name) for name in cluster.machines],
-        "split": _split_document(cluster) if cluster.split else None,
+        "replicas": [_replica(fleet, name) for name in fleet.machines],
+        "split": _split_document(fleet) if fleet.split else None,
         "shortfall": None
         if finding is not Finding.DOES_NOT_FIT or planned is None or planned.choice.shortfall is None
         else shortfall_json(planned.choice.shortfall)["shortfall"],
-        "remarks": list(cluster.remarks),
+        "remarks": list(fleet.remarks),
     }
 
 
-def _replica(cluster: ClusterPlan, name: str) -> dict[str, Any]:
-    planned = cluster.whole(name)
+def _replica(fleet: FleetPlan, name: str) -> dict[str, Any]:
+    planned = fleet.whole(name)
     if planned.plan is None:
         raise LookupError(name)
     return {"machine": name, "plan": plan_json(planned.plan, argv=planned.argv)}
 
 
-def _split_document(cluster: ClusterPlan) -> dict[str, Any] | None:
-    planned = cluster.planned
+def _split_document(fleet: FleetPlan) -> dict[str, Any] | None:
+    planned = fleet.planned
     if planned is None or planned.plan is None:
         return None
-    head, *_ = cluster.split
-    places = places_of(cluster.split)
+    head, *_ = fleet.split
+    places = places_of(fleet.split)
     named = {where: (member.name, device) for where, (member, device) in places.items()}
     document = plan_json(planned.plan, argv=planned.argv)
     for row in document["devices"]:
@@ -273,7 +273,7 @@ def _split_document(cluster: ClusterPlan) -> dict[str, Any] | None:
         "head": head.name,
         "peers": [
             {"machine": member.name, "endpoint": peer.endpoint, "device": device}
-            for peer, (member, device) in zip(planned.plan.peers, remote_places(cluster.split), strict=True)
+            for peer, (member, device) in zip(planned.plan.peers, remote_places(fleet.split), strict=True)
         ],
         "plan": document,
     }

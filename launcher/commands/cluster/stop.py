@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.commands.nodes.membership import nodes_file
+from launcher.commands.cluster.membership import nodes_file
 from launcher.deployment.cluster.nodes import read_nodes
 from launcher.deployment.cluster.ssh import ask_launcher
 from launcher.deployment.record import Deployment, UnreadableRecord

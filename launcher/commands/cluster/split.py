@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.commands.claims import by_memory
+from launcher.commands.cluster.membership import Seen
+from launcher.commands.cluster.there import ssh_env
 from launcher.commands.here import Here
-from launcher.commands.nodes.membership import Seen
-from launcher.commands.nodes.there import ssh_env
 from launcher.commands.planned import Planned, compile_argv, files_to_bring, fitting
 from launcher.commands.pull import fetch_all
 from launcher.commands.up.request import Named, UpRequest, serving_of
