@@ -42,7 +42,7 @@ lock.py           a plan in a file, started again exactly as it was
 lock_match.py     match a lock with this machine: engine, devices, files
 restart.py        the same server again
 bundle/           a model and its engine in one file, for a machine without a network
-install.py        a deployment as a unit, or as text for containers and shells
-export_vllm.py    ranks of vLLM for schedulers
+install.py        a deployment, or the gateway, as a unit of systemd
+export/           a server as text for elsewhere
 doctor.py         what is wrong with this machine or install
 """

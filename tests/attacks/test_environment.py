@@ -14,7 +14,7 @@ import pytest
 from launcher.cli.options.bundles import EngineOptions, PlanOptions
 from launcher.cli.options.serving import ServeOptions
 from launcher.cli.requests import up_request
-from launcher.commands.install import export
+from launcher.commands.export.running import export
 from launcher.commands.restart import restart
 from launcher.deployment.deploy import bring_up
 from launcher.deployment.identity import lives

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.commands.install import export
+from launcher.commands.export.running import export
 from launcher.commands.restart import restart
 from launcher.deployment.address import check_start
 from launcher.deployment.deploy import Request, bring_up

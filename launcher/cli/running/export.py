@@ -15,8 +15,8 @@ from launcher.deployment.install.export import Format
 from launcher.errors import UsageError
 
 if TYPE_CHECKING:
+    from launcher.commands.export.planned import Elsewhere
     from launcher.commands.here import Here
-    from launcher.commands.install import Elsewhere
     from launcher.commands.planned import PlanRequest
 
 
@@ -56,7 +56,7 @@ def export(
     ] = None,
 ) -> None:
     """Print a server for elsewhere: a deployment's, or one planned for a machine that is not here."""
-    from launcher.commands import install
+    from launcher.commands.export.running import export as export_running
 
     if machine_options == MachineOptions():
         if plan_options != PlanOptions() or engine_options != EngineOptions():
@@ -64,15 +64,16 @@ def export(
                 "a deployment is exported as it was planned",
                 hint="launcher export FORMAT REF --machine NAME plans one",
             )
-        text = install.export(name, kind, image)
+        text = export_running(name, kind, image)
     else:
         from launcher.cli.requests import is_vllm, plan_request
         from launcher.cli.vllm import planned_for_vllm
-        from launcher.commands.export_vllm import export_vllm
+        from launcher.commands.export.planned import Elsewhere
+        from launcher.commands.export.vllm import export_vllm
 
         if name is None:
             raise UsageError("--machine needs a REF: which model?", hint="launcher models")
-        place = install.Elsewhere(
+        place = Elsewhere(
             folder=models,
             port=port,
             host=host,
@@ -99,10 +100,10 @@ def _of_llama_cpp(
 ) -> str:
     """Plan for one machine, or for several that a model is split over."""
     from launcher.cli.requests import machine_choice
-    from launcher.commands import install
+    from launcher.commands.export.planned import export_plan, export_split
     from launcher.machine.fleet import fleet_of_refs
 
     machines = machine_options.machine or ()
     if len(machines) > 1:
-        return install.export_split(here, request, fleet_of_refs(machines), *wanted)
-    return install.export_plan(here, replace(request, machine=machine_choice(machine_options)), *wanted)
+        return export_split(here, request, fleet_of_refs(machines), *wanted)
+    return export_plan(here, replace(request, machine=machine_choice(machine_options)), *wanted)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launcher.commands.install import Elsewhere, written_ranks
+from launcher.commands.export.planned import Elsewhere
+from launcher.commands.export.written import OF_RANKS, written_ranks
 from launcher.commands.vllm.plan import VllmPlanned, describe_ranks
 from launcher.deployment.address import check_exposure
 from launcher.deployment.install.export import Format
@@ -22,7 +23,7 @@ _HOST_BYTES = 32 * GIB  # of RAM: files are mapped, and each rank keeps some GiB
 
 def export_vllm(planned: VllmPlanned, place: Elsewhere, format_: Format, image: str | None = None) -> str:
     """Write the plan. Raises DoesNotFit unless it surely fits, UsageError for formats that have no ranks."""
-    if format_ not in {Format.LWS, Format.SBATCH, Format.SKYPILOT}:
+    if format_ not in OF_RANKS:
         raise UsageError(
             f"export {format_} is for llama-server", hint="launcher export lws, sbatch or skypilot"
         )

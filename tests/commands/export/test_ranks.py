@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launcher.commands.export_vllm import export_vllm
+from launcher.commands.export.planned import Elsewhere, export_plan, export_split
+from launcher.commands.export.vllm import export_vllm
 from launcher.commands.here import Here, here_with
-from launcher.commands.install import Elsewhere, export_plan, export_split
 from launcher.commands.planned import PlanRequest
 from launcher.commands.probe import MachineChoice
 from launcher.commands.vllm.plan import VllmPlanned, plan_for_vllm
@@ -114,7 +114,7 @@ def test_a_split_is_a_batch_of_peers_on_loopback_and_a_head(here: Here, model: P
     assert text.index("--rpc") < text.index("-dev ")
     assert "/srv/models/qwen3moe.gguf" in text
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
-    with pytest.raises(UsageError, match="pods have no ssh"):
+    with pytest.raises(UsageError, match="containers have no ssh"):
         export_split(here, wanted, same, PLACE, Format.LWS)
     with pytest.raises(UsageError, match="export compose is for one machine"):
         export_split(here, wanted, same, PLACE, Format.COMPOSE)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.commands.install import _files_of
+from launcher.commands.export.running import files_of
 from tests.cli.shell import launcher
 from tests.deployment.recorded import a_deployment
 from tests.make_gguf import make_gguf
@@ -29,7 +29,7 @@ def test_links_of_the_hub_s_cache_are_followed_for_every_shard(tmp_path: Path) -
     lora.touch()
     first = str(snapshot / "m-00001-of-00002.gguf")
     argv = ("llama-server", "-m", first, "--lora-scaled", f"{lora}:0.5")
-    files, inside = _files_of(a_deployment(model_path=first, argv=argv))
+    files, inside = files_of(a_deployment(model_path=first, argv=argv))
     assert files == (
         (str(blobs / "b1"), "/models/0/m-00001-of-00002.gguf"),
         (str(blobs / "b2"), "/models/0/m-00002-of-00002.gguf"),
