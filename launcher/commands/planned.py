@@ -11,7 +11,7 @@ from typing import Any
 
 from launcher.commands.companions import FoundCompanions, files_of, shown_flags, with_files
 from launcher.commands.probe import THIS_MACHINE, MachineChoice
-from launcher.commands.vllm.plan import VllmPlanned, beside, vllm_document
+from launcher.commands.vllm.plan import VllmPlanned, plan_beside, vllm_document
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving, server_argv
 from launcher.engine.flags.help_text import Capabilities
@@ -94,7 +94,7 @@ class Planned:
     @property
     def vllm(self) -> VllmPlanned | None:
         """What vLLM would do with the model on this machine, where its profile knows."""
-        return beside(self.target.profile, self.request.workload, self.machine)
+        return plan_beside(self.target.profile, self.request.workload, self.machine)
 
 
 def with_reasons(planned: Planned, *why: str) -> Planned:

@@ -23,6 +23,7 @@ from launcher.system.settings import expand_home
 from launcher.system.small_files import open_regular, read_small_text
 
 SERVER = "llama-server"
+RPC_SERVER = "ggml-rpc-server"
 RECORD = "engine.json"
 RECORD_FORMAT = 1
 

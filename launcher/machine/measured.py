@@ -26,7 +26,7 @@ class Measured:
     core_rates: tuple[tuple[str, int], ...] = ()  # bytes/s of weights that a core multiplies, by type
     links: tuple[tuple[str, int], ...] = ()  # bytes/s of a copy to each GPU, by `link_key`
     node_rates: tuple[tuple[str, int], ...] = ()  # bytes/s that a NUMA node's cores read, by its number
-    attention_rates: tuple[tuple[str, int], ...] = ()  # cached tokens of a head/s of a core, by type and head
+    attention_rates: tuple[tuple[str, int], ...] = ()  # cached tokens of a head/s, by `attention_key`
 
 
 _BY_NAME = ("core_rates", "links", "attention_rates", "node_rates")
@@ -78,6 +78,11 @@ def _rates(given: object) -> tuple[tuple[str, int], ...] | None:
 def link_key(device: Device) -> str:
     """Return a device's key in `Measured.links`: another card in its place is another device."""
     return f"{device.id} {device.name}"
+
+
+def attention_key(cache_type: str, head_size: int, *, far: bool) -> str:
+    """Return the key in `Measured.attention_rates` of a cache in the core's own cache, or `far`, in RAM."""
+    return f"{cache_type} {head_size}{' far' if far else ''}"
 
 
 def with_measured(machine: Machine, measured: Measured | None) -> Machine:

@@ -9,11 +9,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from launcher.cli.show.tables import grid
-from launcher.commands.cluster.membership import Seen
+from launcher.commands.cluster.membership import NodeAnswer
 from launcher.units import format_bytes
 
 
-def render_nodes(nodes: Iterable[Seen]) -> RenderableType:
+def render_nodes(nodes: Iterable[NodeAnswer]) -> RenderableType:
     """Lay out a row for each machine: where it is, and what is free there."""
     seen = tuple(nodes)
     notes = [Text(f"{each.name}: {each.problem}") for each in seen if each.problem]
@@ -21,7 +21,7 @@ def render_nodes(nodes: Iterable[Seen]) -> RenderableType:
     return Group(grid(headers, map(_row, seen), right=frozenset(headers[4:])), *notes)
 
 
-def node_json(seen: Seen) -> dict[str, Any]:
+def node_json(seen: NodeAnswer) -> dict[str, Any]:
     """Return a machine as `cluster ls --json` lists it."""
     described = seen.description
     return {
@@ -34,13 +34,13 @@ def node_json(seen: Seen) -> dict[str, Any]:
     }
 
 
-def _state(seen: Seen) -> str:
+def _state(seen: NodeAnswer) -> str:
     if seen.description is None:
         return "away"
     return "draining" if seen.node is not None and seen.node.draining else "ready"
 
 
-def _row(seen: Seen) -> tuple[str, ...]:
+def _row(seen: NodeAnswer) -> tuple[str, ...]:
     ssh = "" if seen.node is None else seen.node.remote.target
     if seen.description is None:
         return (seen.name, ssh, _state(seen), "", "", "")

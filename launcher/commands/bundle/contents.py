@@ -13,7 +13,7 @@ from typing import Any
 from launcher import __version__
 from launcher.commands.bundle.manifest import ENGINE, LICENSES, MODEL, BundledFile
 from launcher.commands.planned import Planned
-from launcher.engine.find import SERVER, Engine
+from launcher.engine.find import RPC_SERVER, SERVER, Engine
 from launcher.errors import UsageError
 from launcher.gguf.metadata import Value
 
@@ -44,7 +44,7 @@ OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
 SOFTWARE.
 """
 _LIBRARY = re.compile(r"lib[A-Za-z0-9_+-]+\.so(?:\.[0-9]+)*")
-_PROGRAMS = (SERVER, "llama-bench", "llama-fit-params", "ggml-rpc-server", "test-llama-archs")
+_PROGRAMS = (SERVER, "llama-bench", "llama-fit-params", RPC_SERVER, "test-llama-archs")
 _MOST_LICENSE_BYTES = 1 << 20
 
 

@@ -30,7 +30,7 @@ _AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class NodeAnswer:
     """A machine of the cluster as it answers now, or why it does not."""
 
     node: Node | None  # None: this machine
@@ -54,7 +54,7 @@ def nodes_file(settings: Settings) -> Path:
     return settings.state_dir / "cluster.json"
 
 
-def add_node(here: Here, remote: Remote, name: str | None) -> Seen:
+def add_node(here: Here, remote: Remote, name: str | None) -> NodeAnswer:
     """Ask the machine what it is, and remember it. Raises TryAgain, NotFound, UsageError."""
     check_target(remote.target)
     chosen = check_node_name(name or remote.target.rpartition("@")[2])
@@ -69,7 +69,7 @@ def add_node(here: Here, remote: Remote, name: str | None) -> Seen:
         return (*(other for other in nodes if other.name != chosen), node)
 
     change_nodes(file, change)
-    return Seen(node=node, description=described)
+    return NodeAnswer(node=node, description=described)
 
 
 def drain_node(here: Here, name: str, *, undo: bool = False) -> tuple[str, ...]:
@@ -94,21 +94,21 @@ def leave(here: Here, name: str) -> Node:
     return found
 
 
-def look_at_all(here: Here) -> tuple[Seen, ...]:
+def look_at_all(here: Here) -> tuple[NodeAnswer, ...]:
     """Ask all machines at once what they have free now; this one comes first. Say which are away."""
     nodes = read_nodes(nodes_file(here.settings))
     if not nodes:
         raise UsageError("the cluster has no machine beside this one", hint="launcher cluster add user@host")
 
-    def look(node: Node) -> Seen:
+    def look(node: Node) -> NodeAnswer:
         try:
-            return Seen(node=node, description=_ask(node.remote, node.name))
+            return NodeAnswer(node=node, description=_ask(node.remote, node.name))
         except LauncherError as error:
-            return Seen(node=node, description=None, problem=error.message)
+            return NodeAnswer(node=node, description=None, problem=error.message)
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         answers = pool.map(look, nodes)
-        own = Seen(node=None, description=describe(here))
+        own = NodeAnswer(node=None, description=describe(here))
         seen = (own, *answers)
     for each in seen:
         if each.problem is not None:
@@ -116,7 +116,7 @@ def look_at_all(here: Here) -> tuple[Seen, ...]:
     return seen
 
 
-def members_of(seen: Sequence[Seen]) -> tuple[Member, ...]:
+def members_of(seen: Sequence[NodeAnswer]) -> tuple[Member, ...]:
     return tuple(member for each in seen if (member := each.member) is not None)
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from launcher.commands.cluster.membership import Seen, look_at_all, members_of
+from launcher.commands.cluster.membership import NodeAnswer, look_at_all, members_of
 from launcher.commands.here import Here
 from launcher.commands.plan_fleet import FleetPlan, plan_members
 from launcher.commands.planned import PlanRequest
 from launcher.deployment.cluster.nodes import HERE
 
 
-def plan_over_nodes(here: Here, request: PlanRequest) -> tuple[FleetPlan, tuple[Seen, ...]]:
+def plan_over_nodes(here: Here, request: PlanRequest) -> tuple[FleetPlan, tuple[NodeAnswer, ...]]:
     """Return the plan, whole on single machines before a split, and the machines as they answered.
 
-    The head of a split is on this machine: its supervisor keeps the tunnels.
+    A split has its head on this machine, whose supervisor keeps the tunnels.
     """
     seen = look_at_all(here)
     return plan_members(here, request, members_of(seen), head=HERE), seen

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from launcher.commands.claims import by_memory, claim, read_reserved, without_reserved
 from launcher.commands.engine import engine_or_none
@@ -19,17 +18,15 @@ from launcher.deployment.ports import check_port
 from launcher.deployment.record import Deployment, Phase, check_name
 from launcher.deployment.records import check_disk_space, log_path, make_private, now
 from launcher.engine.capabilities import read_capabilities
-from launcher.engine.find import Engine
+from launcher.engine.find import RPC_SERVER, Engine
 from launcher.errors import DoesNotFit, LauncherError, NotFound, UsageError
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST
 from launcher.plan.from_json import StoredPlan
-from launcher.plan.placement.group.members import PROCESSOR
+from launcher.plan.placement.group.members import LOOPBACK, PROCESSOR
 from launcher.units import format_bytes
 
-_GRACE_S = 2.0  # it ends at once, or is frozen
-RPC_SERVER = "ggml-rpc-server"
-LOOPBACK = "127.0.0.1"  # it knows no password: only ssh leads to it
+_GRACE_S = 2.0  # from SIGTERM to SIGKILL: a ggml-rpc-server ends at once, or is frozen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +118,7 @@ def _record(here: Here, request: RankRequest, engine: Engine, rows: dict[str, in
         process=None,
         starter=identify(os.getpid()),
         phase=Phase.STARTING,
-        model_path=str(Path("/")),
+        model_path="/",  # its head reads the model; a record needs a path
         model_bytes=0,
         argv=(str(program), "-H", LOOPBACK, "-p", str(request.port), "-d", request.device),
         env_dropped=(),

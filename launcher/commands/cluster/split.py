@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.commands.claims import by_memory
-from launcher.commands.cluster.membership import Seen
+from launcher.commands.cluster.membership import NodeAnswer
 from launcher.commands.cluster.there import ssh_env
 from launcher.commands.here import Here
 from launcher.commands.planned import Planned, compile_argv, files_to_bring, fitting
@@ -33,7 +33,9 @@ _MOST_GANG_NAME = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machines:
-    seen: tuple[Seen, ...]
+    """The machines of a cluster as they answered, and those of them that the model is split over."""
+
+    seen: tuple[NodeAnswer, ...]
     members: tuple[Member, ...]  # the head first
 
     def node(self, name: str) -> Node:
@@ -44,6 +46,10 @@ class Machines:
 
 
 def up_split(here: Here, request: UpRequest, named: Named, planned: Planned, split: Machines) -> Deployment:
+    """Start the head here, which raises the ranks on its peers; return it once it answers.
+
+    Raises NotFound without an engine here, UsageError for a peer with another, and what `bring_up` raises.
+    """
     plan, _ = fitting(planned)
     engine, known = planned.engine, planned.capabilities
     if engine is None or known is None:

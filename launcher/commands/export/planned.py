@@ -25,13 +25,14 @@ from launcher.deployment.install.export import (
 )
 from launcher.deployment.record import deployment_name
 from launcher.deployment.supervisor.protect import memory_max
+from launcher.engine.find import RPC_SERVER
 from launcher.engine.flags.argv import Serving
 from launcher.errors import DoesNotFit, TryAgain, UsageError
 from launcher.gguf.file_names import shard_name
 from launcher.machine.fleet import FleetEntry
 from launcher.models.located import Located, UnreachableFiles
 from launcher.plan.amounts import HOST
-from launcher.plan.placement.group.members import PORT, endpoint_of
+from launcher.plan.placement.group.members import LOOPBACK, PORT, endpoint_of
 from launcher.plan.placement.group.values import class_of
 
 
@@ -89,7 +90,7 @@ def export_split(
         ranks_of(alone, image),
         n_gpus=len(members[0].machine.devices),
         nodes=len(members),
-        others=("ggml-rpc-server", "-H", "127.0.0.1", "-p", str(PORT), "-d", given),
+        others=(RPC_SERVER, "-H", LOOPBACK, "-p", str(PORT), "-d", given),
         tunnels=ports,
         tunnel_port=PORT,
     )

@@ -25,6 +25,7 @@ from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST
 from launcher.plan.from_json import StoredPlan
 from launcher.plan.vllm.argv import VllmServing
+from launcher.units import GIB
 
 _CACHE_IN_RAM = "VLLM_CPU_KVCACHE_SPACE"  # GiB
 # Before it answers it compiles, in short-lived processes whose work is not seen: 6 minutes of nothing were
@@ -55,8 +56,7 @@ def up_vllm(here: Here, request: UpRequest) -> Deployment:
         raise DoesNotFit(f"{planned.model.model_id} on vLLM: {planned.plan.lack}", hint=hint)
     program = _program(asked.engine, planned)
     key = claims.claim_key(here.settings.deployments_dir, named.name)
-    rows = _rows(planned, machine)
-    claim(here, key, named.name, rows, os.getpid())
+    claim(here, key, named.name, _rows(planned, machine), os.getpid())
     env, dropped = engine_env(here.env, dict(request.env))
     try:
         return bring_up(
@@ -75,15 +75,7 @@ def up_vllm(here: Here, request: UpRequest) -> Deployment:
                 port=request.port,
                 api_key_file=request.api_key_file,
                 engine_path=Path(program),
-                options=SupervisorOptions(
-                    keep_up=request.keep_up and request.retry,
-                    history=str(here.settings.history_file.absolute()),
-                    driver=driver_of(machine),
-                    claim=rows,
-                    claim_folder=str(here.settings.claims_dir.absolute()),
-                    env={name: value for name, value in request.env if not is_secret(name, value)}
-                    | _variables(planned),
-                ),
+                options=_options(here, request, planned, machine),
             ),
             on_progress=here.on_progress,
             limits=_LIMITS,
@@ -91,6 +83,18 @@ def up_vllm(here: Here, request: UpRequest) -> Deployment:
     except BaseException:
         claims.drop_claim(here.settings.claims_dir, key)
         raise
+
+
+def _options(here: Here, request: UpRequest, planned: VllmPlanned, machine: Machine) -> SupervisorOptions:
+    kept = {name: value for name, value in request.env if not is_secret(name, value)}
+    return SupervisorOptions(
+        keep_up=request.keep_up and request.retry,
+        history=str(here.settings.history_file.absolute()),
+        driver=driver_of(machine),
+        claim=_rows(planned, machine),
+        claim_folder=str(here.settings.claims_dir.absolute()),
+        env=kept | _variables(planned),
+    )
 
 
 def _argv(planned: VllmPlanned, request: UpRequest, program: str, port: int) -> tuple[str, ...]:
@@ -108,7 +112,7 @@ def _rows(planned: VllmPlanned, machine: Machine) -> dict[str, int]:
     """Return what is reserved, by device and RAM: vLLM takes its whole share of a GPU."""
     plan = planned.plan
     if (gib := plan.ram_cache_gib) is not None:
-        return by_memory({HOST: plan.ledger.weights + plan.ledger.runtime.low + (gib << 30)}, machine)
+        return by_memory({HOST: plan.ledger.weights + plan.ledger.runtime.low + gib * GIB}, machine)
     devices = [device.id for device in machine.devices if is_for_vllm(device, plan.pool)]
     return by_memory(dict.fromkeys(devices[: plan.tp * plan.pp], plan.ledger.budget), machine)
 

@@ -11,8 +11,8 @@ from launcher.models.profiles.profile import ModelProfile, VllmEntry
 from launcher.models.refs import is_repo
 from launcher.models.safetensors import read_folder, read_repo
 from launcher.plan.vllm.flags import read_flags
-from launcher.plan.vllm.from_config import Files, shape_of
-from launcher.plan.vllm.plan import Asked
+from launcher.plan.vllm.from_config import WeightFiles, shape_of
+from launcher.plan.vllm.plan import VllmRequest
 from launcher.plan.vllm.shape import ModelShape
 from launcher.system.settings import expand_home
 
@@ -34,7 +34,7 @@ def find_model(here: Here, ref: str) -> VllmModel:
         config, weight_bytes = read_folder(folder)
         return VllmModel(
             model_id=folder.name,
-            shape=shape_of(config, Files(source=str(folder.absolute()), weight_bytes=weight_bytes)),
+            shape=shape_of(config, WeightFiles(source=str(folder.absolute()), weight_bytes=weight_bytes)),
             flags=(),
             quality="its safetensors",
         )
@@ -44,7 +44,7 @@ def find_model(here: Here, ref: str) -> VllmModel:
         return model_of(profile, profile.vllm)
     if is_repo(ref):
         config, weight_bytes = read_repo(ref, here.sources.endpoint)
-        files = Files(source=ref, weight_bytes=weight_bytes)
+        files = WeightFiles(source=ref, weight_bytes=weight_bytes)
         return VllmModel(model_id=ref, shape=shape_of(config, files), flags=(), quality="its safetensors")
     others = sorted(each.name for each in here.sources.profiles.usable if each.vllm is not None)
     raise NotFound(
@@ -55,8 +55,8 @@ def find_model(here: Here, ref: str) -> VllmModel:
 
 def model_of(profile: ModelProfile, entry: VllmEntry) -> VllmModel:
     """Return the model of a profile. Raises UsageError for a flag of it whose memory is not known."""
-    _, flags = read_flags(entry.flags, Asked(), f"the profile {profile.name}")
-    files = Files(source=entry.repo, weight_bytes=entry.weight_bytes, tower_bytes=entry.tower_bytes)
+    _, flags = read_flags(entry.flags, VllmRequest(), f"the profile {profile.name}")
+    files = WeightFiles(source=entry.repo, weight_bytes=entry.weight_bytes, tower_bytes=entry.tower_bytes)
     try:
         shape = shape_of(dict(entry.config), files)
     except UsageError as error:

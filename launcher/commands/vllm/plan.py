@@ -14,7 +14,7 @@ from launcher.machine.machine import Machine
 from launcher.models.profiles.profile import ModelProfile
 from launcher.plan.vllm.argv import VllmServing, vllm_argv
 from launcher.plan.vllm.flags import read_flags
-from launcher.plan.vllm.plan import Asked, Verdict, VllmPlan, larger_pool, plan_vllm
+from launcher.plan.vllm.plan import Verdict, VllmPlan, VllmRequest, larger_pool, plan_vllm
 from launcher.plan.workload import Limits, Workload
 
 
@@ -50,7 +50,7 @@ def plan_for_vllm(
     return _planned(find_model(here, ref), workload, flags, machines)
 
 
-def beside(profile: ModelProfile | None, workload: Workload, machine: Machine) -> VllmPlanned | None:
+def plan_beside(profile: ModelProfile | None, workload: Workload, machine: Machine) -> VllmPlanned | None:
     """Return what vLLM would do with the model of a profile; None where there is nothing to say."""
     if profile is None or profile.vllm is None:
         return None
@@ -63,16 +63,16 @@ def beside(profile: ModelProfile | None, workload: Workload, machine: Machine) -
 def _planned(
     model: VllmModel, workload: Workload, flags: Sequence[str], machines: Sequence[Machine]
 ) -> VllmPlanned:
-    asked = Asked(
+    request = VllmRequest(
         ctx_size=workload.ctx_size, n_parallel=workload.n_parallel, utilisation=utilisation_of(machines)
     )
-    asked, passed = read_flags(flags, asked)
-    plan = plan_vllm(model.shape, pool_of(machines, quantised=model.shape.is_quantised), asked)
+    request, passed = read_flags(flags, request)
+    plan = plan_vllm(model.shape, pool_of(machines, quantised=model.shape.is_quantised), request)
     return VllmPlanned(
         model=model,
         plan=plan,
         flags=(*model.flags, *passed),
-        larger=None if plan.verdict is Verdict.FITS else larger_pool(plan, asked),
+        larger=None if plan.verdict is Verdict.FITS else larger_pool(plan, request),
     )
 
 

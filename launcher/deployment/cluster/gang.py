@@ -12,14 +12,15 @@ from launcher.deployment.cluster.messages import SILENCE_S
 
 RAISE_S = 90.0  # for all ranks to be ready: a driver may take a minute to wake up
 LAST_WORDS_S = 2.0  # from llama-server's end to what a rank or tunnel says about it
-DEAF_S = 60.0  # llama-server answers /metrics between two batches; a batch over a network takes seconds
-ASK_S = 5.0
+# llama-server answers /metrics between two batches, and a batch over a network takes seconds.
+UNANSWERED_S = 60.0
+ASK_S = 5.0  # between two questions to llama-server
 
 
 class Phase(StrEnum):
     RAISING = "raising"
     SERVING = "serving"
-    MOURNING = "mourning"  # llama-server has ended, and a rank may say why
+    EXPLAINING = "explaining"  # llama-server has ended, and a rank or its tunnel may still say why
     STOPPING = "stopping"
     OVER = "over"
 
@@ -135,17 +136,17 @@ def advance(gang: Gang, event: Event) -> Next:  # noqa: C901, PLR0911  one table
                 serving = replace(gang, phase=Phase.SERVING, since=now, answered=now, asked=now)
                 return serving, (Serve(),)
             return gang, ()
-        case Lost(seat, why), Phase.RAISING | Phase.SERVING | Phase.MOURNING:
+        case Lost(seat, why), Phase.RAISING | Phase.SERVING | Phase.EXPLAINING:
             return _over(gang, Leave(status=1, seat=seat, why=why))
         case Answered(now), Phase.SERVING:
             return replace(gang, answered=now), ()
         case Ended(status, now), Phase.SERVING if status:
-            return replace(gang, phase=Phase.MOURNING, since=now, status=status), ()
+            return replace(gang, phase=Phase.EXPLAINING, since=now, status=status), ()
         case Ended(status), Phase.SERVING | Phase.STOPPING:
             return _over(gang, Leave(status=status))
         case StopAsked(), Phase.SERVING:
             return replace(gang, phase=Phase.STOPPING), ()
-        case StopAsked(), Phase.RAISING | Phase.MOURNING:
+        case StopAsked(), Phase.RAISING | Phase.EXPLAINING:
             return _over(gang, Leave(status=gang.status))
         case Ticked(now), _:
             return _ticked(gang, now)
@@ -155,7 +156,7 @@ def advance(gang: Gang, event: Event) -> Next:  # noqa: C901, PLR0911  one table
 
 def _ticked(gang: Gang, now: float) -> Next:  # noqa: PLR0911  one line per phase and limit
     silent = next((seat for seat in sorted(gang.ready) if now - gang.heard[seat] > SILENCE_S), None)
-    if gang.phase is Phase.MOURNING:
+    if gang.phase is Phase.EXPLAINING:
         return _over(gang, Leave(status=gang.status)) if now - gang.since > LAST_WORDS_S else (gang, ())
     if gang.phase is Phase.STOPPING:
         return gang, (Beat(),)
@@ -166,8 +167,8 @@ def _ticked(gang: Gang, now: float) -> Next:  # noqa: PLR0911  one line per phas
         if now - gang.since > RAISE_S:
             return _over(gang, Leave(status=1, seat=late, why=f"it was not ready within {RAISE_S:.0f} s"))
         return gang, (Beat(),)
-    if now - gang.answered > DEAF_S:
-        why = f"llama-server has given no sign of life for {DEAF_S:.0f} s"
+    if now - gang.answered > UNANSWERED_S:
+        why = f"llama-server has given no sign of life for {UNANSWERED_S:.0f} s"
         return _over(gang, Leave(status=1, why=why))
     if now - gang.asked >= ASK_S:
         return replace(gang, asked=now), (Beat(), Ask())

@@ -35,13 +35,13 @@ from launcher.deployment.supervisor.lifecycle import State
 from launcher.deployment.supervisor.supervisor import Supervisor
 from launcher.deployment.takedown import take_down
 from launcher.engine.environment import engine_env
-from launcher.engine.find import SERVER
+from launcher.engine.find import RPC_SERVER, SERVER
 from launcher.errors import UsageError
 
-_POLL_S = 0.05
+_POLL_S = 0.05  # until it is ready: its head waits for that
 
 
-def fence(folder: Path, name: str, epoch: int) -> None:
+def _fence(folder: Path, name: str, epoch: int) -> None:
     """End a rank of this name and an older epoch. Raises UsageError for one that is not older."""
     entry = find_record(folder, name)
     if isinstance(entry, Deployment):
@@ -63,7 +63,7 @@ def run_rank(folder: Path, record: Deployment, epoch: int) -> str | None:
     """
     protect.keep_to_ourselves()
     with hold_start(folder, record.name):
-        fence(folder, record.name, epoch)
+        _fence(folder, record.name, epoch)
         record = replace(record, options=replace(record.options, epoch=epoch, writes_log=True))
         save_record(folder, record)
     _, dropped = engine_env(os.environ)
@@ -83,7 +83,7 @@ def run_rank(folder: Path, record: Deployment, epoch: int) -> str | None:
         ended = find_record(folder, record.name)
         failure = ended.failure if isinstance(ended, Deployment) and state is State.FAILED else None
         why = "its server ended" if failure is None else failure.sentence
-        why = why.replace(SERVER, "ggml-rpc-server")  # whose endings are explained in the same words
+        why = why.replace(SERVER, RPC_SERVER)  # whose endings are explained in the same words
         if state is State.FAILED:
             lease.say(Word.LOST, why)
             return why
@@ -138,7 +138,7 @@ class _Lease(threading.Thread):
             self.say(Word.READY)
         elif self._is_ready:
             if entry.process is not None and _is_stopped(entry.process):
-                self.say(Word.LOST, f"its ggml-rpc-server (pid {entry.process.pid}) is frozen (SIGSTOP)")
+                self.say(Word.LOST, f"its {RPC_SERVER} (pid {entry.process.pid}) is frozen (SIGSTOP)")
                 return False
             self.say(Word.WELL)
         return True

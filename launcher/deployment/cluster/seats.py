@@ -52,6 +52,7 @@ def choose(spec: GangSpec, lost: Mapping[str, float], now: float) -> tuple[Place
         free = [place for place in seat.places if (place.node, place.device) not in taken] or list(
             seat.places
         )
+        # A machine that was never lost counts as one that was lost long ago.
         well = [place for place in free if now - lost.get(place.node, -AVOID_S) >= AVOID_S]
         chosen.append(well[0] if well else min(free, key=lambda place: lost.get(place.node, 0.0)))
     return tuple(chosen)

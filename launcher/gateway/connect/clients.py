@@ -79,7 +79,6 @@ class Client:
 
 
 def _n_ctx(model: Served) -> int:
-    # of a file that nobody can read: small enough for what a plan would choose
     return model.n_ctx or MOST_UNPLANNED
 
 

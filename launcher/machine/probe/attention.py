@@ -18,14 +18,15 @@ from itertools import cycle
 from pathlib import Path
 
 from launcher.gguf.ggml import GgmlType
+from launcher.machine.measured import attention_key
 
 _CACHE_TYPES = (GgmlType.F16, GgmlType.BF16, GgmlType.Q8_0, GgmlType.Q4_0)
 _HEADS = ((64, 64), (128, 128), (256, 256), (576, 512))  # values of a key, of a value; the last are MLA's
 _HEADS_NEAR, _TOKENS_NEAR = 8, 512  # query heads on one head of the cache: it stays in the core's own cache
 _HEADS_FAR, _TOKENS_FAR = 4, 2048  # each with a head of its own, side by side in a row as in a model
 _FAR_BYTES = 64 << 20  # of caches in turn: more than any core finds in its last-level cache
-_SECONDS = 0.06  # for each
-_MOST_CALLS = 200
+_SECONDS = 0.06  # of each measurement: all 32 are to end within the time that `measure` gives this program
+_MOST_CALLS = 200  # in that time, so that their work buffers have room
 _SPARE = _MOST_CALLS << 20  # each call leaves its work buffer in the context, most of it never written
 
 
@@ -57,7 +58,7 @@ class _Library:
 
 
 def measure_attention(folder: Path) -> Iterator[tuple[str, int]]:
-    """Yield (type, head and place) with the cached tokens of a head that a core attends to in a second.
+    """Yield, by `attention_key`, the cached tokens of a head that a core attends to in a second.
 
     Raises OSError for libraries that cannot be loaded, AttributeError for those that have no such functions.
     """
@@ -69,9 +70,9 @@ def measure_attention(folder: Path) -> Iterator[tuple[str, int]]:
             far = _Shape(
                 kind=kind, key=key, value=value, heads=far_heads, kv_heads=far_heads, tokens=_TOKENS_FAR
             )
-            name = f"{kind.name} {(key + value) // 2}"
-            yield name, round(1 / _seconds(library, near, 0))
-            yield f"{name} far", round(1 / _seconds(library, far, _FAR_BYTES))
+            size = (key + value) // 2
+            yield attention_key(kind.name, size, far=False), round(1 / _seconds(library, near, 0))
+            yield attention_key(kind.name, size, far=True), round(1 / _seconds(library, far, _FAR_BYTES))
 
 
 def _load(folder: Path) -> _Library:

@@ -24,8 +24,8 @@ _READERS = 8  # page faults of as many threads are in flight at once
 _LEAST_FILE = 64 << 20
 _PIECE = 512 << 10  # bytes of each side that are compared at once
 _WINDOW_S = 2e-3  # in which pieces are counted
-_RAM_SECONDS = 3.0
-_APART_TIMEOUT_S = 20.0
+_RAM_SECONDS = 3.0  # long enough that a window of them is undisturbed on a busy machine
+_APART_TIMEOUT_S = 20.0  # of a program of this folder; what it has printed by then counts
 
 
 def measure_ram(threads: int, available_bytes: int, cpus: Sequence[int] = ()) -> int | None:
@@ -58,7 +58,7 @@ def measure_ram(threads: int, available_bytes: int, cpus: Sequence[int] = ()) ->
                 ends.append(time.monotonic())
                 if ends[-1] > end:
                     return ends
-        raise AssertionError
+        raise AssertionError  # the cycle has no end
 
     with ThreadPoolExecutor(threads) as pool:
         ends = sorted(end for each in pool.map(compare, range(threads)) for end in each)

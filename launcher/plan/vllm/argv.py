@@ -1,4 +1,4 @@
-"""Say a plan as command lines of vLLM, one for each machine."""
+"""Write a plan as command lines of vLLM, one for each machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class VllmServing:
 def vllm_argv(plan: VllmPlan, serving: VllmServing, rank: int | str = 0) -> tuple[str, ...]:
     """Return the command line of one machine's ranks; the first machine listens, the others have no API.
 
-    `rank` may be a variable of a scheduler's; then it is an other machine's.
+    `rank` may be a variable that a scheduler fills in, for every machine but the first.
     """
     words = [serving.program, "serve", plan.shape.source]
     if not plan.pool.in_ram:

@@ -10,19 +10,19 @@ from dataclasses import replace
 from fractions import Fraction
 
 from launcher.errors import UsageError
-from launcher.plan.vllm.plan import Asked
+from launcher.plan.vllm.plan import VllmRequest
 
 _TENSOR = ("-tp", "--tensor-parallel-size")
 _PIPELINE = ("-pp", "--pipeline-parallel-size")
 _CONTEXT = "--max-model-len"
 _SHARE = "--gpu-memory-utilization"
 _PLANNED = (*_TENSOR, *_PIPELINE, _CONTEXT, _SHARE)
-# vllm serve --help of 0.32; by the number of values
+# Flags that take no memory, by the number of their values (vllm serve --help of 0.32).
 _FREE = {
     "--tool-call-parser": 1,
     "--reasoning-parser": 1,
     "--chat-template": 1,
-    "--mm-encoder-tp-mode": 1,  # a vision encoder is counted whole on every rank, as `data` has it
+    "--mm-encoder-tp-mode": 1,  # `data` or not: a vision encoder is counted whole on every rank
     "--seed": 1,
     "--revision": 1,
     "--load-format": 1,
@@ -30,15 +30,18 @@ _FREE = {
     "--enable-auto-tool-choice": 0,
     "--enforce-eager": 0,  # takes less than is counted: no CUDA graphs
 }
-_MOST_RANKS = 1024
+_MOST_RANKS = 1024  # more than any machines that are planned for have
+_MOST_CTX = 1 << 31
 
 
-def read_flags(flags: Sequence[str], asked: Asked, whose: str = "it") -> tuple[Asked, tuple[str, ...]]:
+def read_flags(
+    flags: Sequence[str], request: VllmRequest, whose: str = "it"
+) -> tuple[VllmRequest, tuple[str, ...]]:
     """Return the request with what the flags ask for, and the flags to pass on. Raises UsageError."""
     passed: list[str] = []
     for name, value in _split(flags):
         if name in _PLANNED:
-            asked = _with(asked, name, value)
+            request = _with(request, name, value)
         elif name not in _FREE:
             raise UsageError(
                 f"{whose} has {name[:60]}, and what vLLM takes with that flag is not known",
@@ -48,7 +51,7 @@ def read_flags(flags: Sequence[str], asked: Asked, whose: str = "it") -> tuple[A
             raise UsageError(f"{name} takes {'a value' if _FREE[name] else 'no value'}", hint=f"mend {name}")
         else:
             passed += [name] if value is None else [name, value]
-    return asked, tuple(passed)
+    return request, tuple(passed)
 
 
 def _split(flags: Sequence[str]) -> Iterator[tuple[str, str | None]]:
@@ -65,14 +68,14 @@ def _split(flags: Sequence[str]) -> Iterator[tuple[str, str | None]]:
             yield name, None
 
 
-def _with(asked: Asked, name: str, value: str | None) -> Asked:
+def _with(request: VllmRequest, name: str, value: str | None) -> VllmRequest:
     if name in _TENSOR:
-        return replace(asked, tp=_number(name, value, _MOST_RANKS))
+        return replace(request, tp=_number(name, value, _MOST_RANKS))
     if name in _PIPELINE:
-        return replace(asked, pp=_number(name, value, _MOST_RANKS))
+        return replace(request, pp=_number(name, value, _MOST_RANKS))
     if name == _CONTEXT:
-        return replace(asked, ctx_size=_number(name, value, 1 << 31))
-    return replace(asked, utilisation=_share(value or ""))
+        return replace(request, ctx_size=_number(name, value, _MOST_CTX))
+    return replace(request, utilisation=_share(value or ""))
 
 
 def _number(name: str, text: str | None, most: int) -> int:

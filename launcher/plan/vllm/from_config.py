@@ -21,15 +21,15 @@ _MOST_EXPERTS = 1 << 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
-    """What else than its config is known of a model."""
+class WeightFiles:
+    """What is known of a model beside its config."""
 
     source: str
     weight_bytes: int
     tower_bytes: int | None = None  # None: nobody says how large the vision encoder is
 
 
-def shape_of(config: object, files: Files) -> ModelShape:
+def shape_of(config: object, files: WeightFiles) -> ModelShape:
     """Return the shape. Raises UsageError for a config that is malformed or of a model nobody counted."""
     try:
         outer = JsonObject(config)
@@ -65,7 +65,7 @@ def shape_of(config: object, files: Files) -> ModelShape:
 class _Reader:
     """Reads one language model's config."""
 
-    def __init__(self, config: JsonObject, files: Files) -> None:
+    def __init__(self, config: JsonObject, files: WeightFiles) -> None:
         self._config = config
         self._files = files
         dtype = config.optional_text("torch_dtype") or config.optional_text("dtype") or "bfloat16"

@@ -34,7 +34,7 @@ class GpuPool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class VllmRequest:
     """What the user asks vLLM for; None is left to the plan."""
 
     ctx_size: int | None = None
@@ -105,28 +105,28 @@ class VllmPlan:
         return f"lacks {format_bytes(missing.low)} to {format_bytes(missing.high)} {each} {for_what}"
 
 
-def plan_vllm(shape: ModelShape, pool: GpuPool, asked: Asked) -> VllmPlan:
+def plan_vllm(shape: ModelShape, pool: GpuPool, request: VllmRequest) -> VllmPlan:
     """Plan all GPUs of the pool as far as the model divides, or the ranks that were asked for.
 
     Raises UsageError for ranks that vLLM refuses, or that the pool has no GPUs for.
     """
-    tp = asked.tp or max(_tensor_ranks(shape, pool.per_machine))
-    pp = asked.pp or pool.machines
+    tp = request.tp or max(_tensor_ranks(shape, pool.per_machine))
+    pp = request.pp or pool.machines
     _check_ranks(shape, pool, tp, pp)
-    ledger = rank_ledger(shape, pool.total_bytes, tp, pp, asked.utilisation)
+    ledger = rank_ledger(shape, pool.total_bytes, tp, pp, request.utilisation)
     return VllmPlan(
         shape=shape,
         pool=pool,
         tp=tp,
         pp=pp,
-        utilisation=asked.utilisation,
+        utilisation=request.utilisation,
         ledger=ledger,
-        ctx_size=_context(shape, ledger, asked),
-        n_parallel=asked.n_parallel,
+        ctx_size=_context(shape, ledger, request),
+        n_parallel=request.n_parallel,
     )
 
 
-def larger_pool(plan: VllmPlan, asked: Asked) -> VllmPlan | None:
+def larger_pool(plan: VllmPlan, request: VllmRequest) -> VllmPlan | None:
     """Return the plan on the fewest GPUs of the same kind that surely hold it; None up to 32 of them."""
     if plan.pool.in_ram:
         return None
@@ -140,7 +140,9 @@ def larger_pool(plan: VllmPlan, asked: Asked) -> VllmPlan | None:
         tp = max(_tensor_ranks(plan.shape, per_machine))
         if tp * machines <= plan.tp * plan.pp:
             continue
-        free = Asked(ctx_size=plan.ctx_size, n_parallel=asked.n_parallel, utilisation=asked.utilisation)
+        free = VllmRequest(
+            ctx_size=plan.ctx_size, n_parallel=request.n_parallel, utilisation=request.utilisation
+        )
         larger = plan_vllm(plan.shape, pool, free)
         if larger.verdict is Verdict.FITS:
             return larger
@@ -174,16 +176,16 @@ def _check_ranks(shape: ModelShape, pool: GpuPool, tp: int, pp: int) -> None:
         )
 
 
-def _context(shape: ModelShape, ledger: RankLedger, asked: Asked) -> int:
+def _context(shape: ModelShape, ledger: RankLedger, request: VllmRequest) -> int:
     """Return what was asked for, else the longest that all requests surely have."""
-    if asked.ctx_size is not None:
-        if asked.ctx_size > shape.max_ctx:
+    if request.ctx_size is not None:
+        if request.ctx_size > shape.max_ctx:
             raise UsageError(
-                f"-c {asked.ctx_size} is more than the model's {shape.max_ctx} tokens",
+                f"-c {request.ctx_size} is more than the model's {shape.max_ctx} tokens",
                 hint=f"-c {shape.max_ctx}",
             )
-        return asked.ctx_size
-    sure = ledger.tokens.low // asked.n_parallel
+        return request.ctx_size
+    sure = ledger.tokens.low // request.n_parallel
     if sure >= shape.max_ctx:
         return shape.max_ctx
     return max(sure // _STEP * _STEP, min(_LEAST_CTX, shape.max_ctx))

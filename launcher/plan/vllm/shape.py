@@ -76,8 +76,9 @@ class ModelShape:
         for layer in self.layers[begin:end]:
             part += layer
         is_last = rank == pp - 1
-        tied_again = self.head_bytes == 0 and is_last
-        if rank == 0 or tied_again:
+        # the last stage multiplies with the embedding where that is the head, too, and keeps a copy of it
+        is_tied = self.head_bytes == 0
+        if rank == 0 or (is_tied and is_last):
             part += PartBytes(divided=self.embedding_bytes)
         if is_last:
             part += PartBytes(divided=self.head_bytes)

@@ -11,7 +11,7 @@ import pytest
 
 from launcher.commands.here import Here, here_with
 from launcher.commands.vllm.gpus import pool_of, total_of, utilisation_of
-from launcher.commands.vllm.plan import VllmPlanned, beside, plan_for_vllm, vllm_document
+from launcher.commands.vllm.plan import VllmPlanned, plan_beside, plan_for_vllm, vllm_document
 from launcher.errors import DoesNotFit, NotFound, UsageError
 from launcher.machine.from_words import Words, adhoc_machine
 from launcher.machine.machine import Machine
@@ -111,8 +111,8 @@ def test_memory_that_others_have_makes_the_share_smaller(here: Here) -> None:
 
 def test_beside_another_plan_vllm_is_named_only_where_there_is_something_to_say(here: Here) -> None:
     profile = pick_profile(here.sources.profiles, "kimi-k2.5")
-    assert beside(None, Workload(), machine_with("h200:8")) is None
-    assert beside(profile, Workload(), machine_with()) is None
-    small = beside(profile, Workload(), machine_with("3090"))
+    assert plan_beside(None, Workload(), machine_with("h200:8")) is None
+    assert plan_beside(profile, Workload(), machine_with()) is None
+    small = plan_beside(profile, Workload(), machine_with("3090"))
     assert small is not None
     assert not small.fits

@@ -33,7 +33,7 @@ def shape(state: Gang, now: float) -> tuple[object, ...]:
         tuple(now - at > gang.SILENCE_S for at in state.heard),
         now - state.since > gang.LAST_WORDS_S,
         now - state.since > gang.RAISE_S,
-        now - state.answered > gang.DEAF_S,
+        now - state.answered > gang.UNANSWERED_S,
         now - state.asked >= gang.ASK_S,
         state.status,
     )
@@ -62,7 +62,7 @@ def test_every_reachable_state_keeps_the_rules() -> None:
                 if isinstance(event, gang.Lost) and state.phase in {
                     Phase.RAISING,
                     Phase.SERVING,
-                    Phase.MOURNING,
+                    Phase.EXPLAINING,
                 }:
                     assert left == [Leave(status=1, seat=event.seat, why="why")]
                 key = shape(after, now + later)
@@ -74,7 +74,7 @@ def test_every_reachable_state_keeps_the_rules() -> None:
 
 
 def test_time_alone_ends_every_gang_that_nobody_answers() -> None:
-    for phase in (Phase.RAISING, Phase.SERVING, Phase.MOURNING):
+    for phase in (Phase.RAISING, Phase.SERVING, Phase.EXPLAINING):
         state, _ = advance(Gang(), gang.Begun(SEATS, 0.0))
         state = replace(state, phase=phase)
         _, (effect,) = advance(state, gang.Ticked(100.0))

@@ -8,13 +8,15 @@ import pytest
 
 from launcher.errors import UsageError
 from launcher.plan.vllm.flags import read_flags
-from launcher.plan.vllm.plan import Asked
+from launcher.plan.vllm.plan import VllmRequest
 
 
 def test_what_a_plan_is_made_with_is_read_and_the_rest_passed_on() -> None:
     flags = ["-tp", "4", "--pipeline_parallel_size=2", "--enforce-eager", "--tool-call-parser", "kimi_k2"]
-    asked, passed = read_flags([*flags, "--gpu-memory-utilization", "0.9", "--max-model-len=4096"], Asked())
-    assert asked == Asked(tp=4, pp=2, ctx_size=4096, utilisation=Fraction(9, 10))
+    request, passed = read_flags(
+        [*flags, "--gpu-memory-utilization", "0.9", "--max-model-len=4096"], VllmRequest()
+    )
+    assert request == VllmRequest(tp=4, pp=2, ctx_size=4096, utilisation=Fraction(9, 10))
     assert passed == ("--enforce-eager", "--tool-call-parser", "kimi_k2")
 
 
@@ -39,4 +41,4 @@ def test_what_a_plan_is_made_with_is_read_and_the_rest_passed_on() -> None:
 )
 def test_other_flags_and_values_are_refused(flags: list[str]) -> None:
     with pytest.raises(UsageError):
-        read_flags(flags, Asked())
+        read_flags(flags, VllmRequest())

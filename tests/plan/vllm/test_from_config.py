@@ -8,7 +8,7 @@ import random
 import pytest
 
 from launcher.errors import UsageError
-from launcher.plan.vllm.from_config import Files, shape_of
+from launcher.plan.vllm.from_config import WeightFiles, shape_of
 from launcher.plan.vllm.shape import HeadCache, LatentCache
 
 LLAMA = {
@@ -22,7 +22,7 @@ LLAMA = {
     "vocab_size": 128,
     "max_position_embeddings": 2048,
 }
-FILES = Files(source="folder", weight_bytes=1_380_000)
+FILES = WeightFiles(source="folder", weight_bytes=1_380_000)
 
 
 def test_a_llama_is_read() -> None:
@@ -37,7 +37,7 @@ def test_a_vision_encoder_that_nobody_measured_is_refused() -> None:
     config = {"model_type": "kimi_k25", "text_config": LLAMA, "vision_config": {}}
     with pytest.raises(UsageError, match="vision encoder"):
         shape_of(config, FILES)
-    known = Files(source="folder", weight_bytes=1_380_000, tower_bytes=1000)
+    known = WeightFiles(source="folder", weight_bytes=1_380_000, tower_bytes=1000)
     assert shape_of(config, known).tower_bytes == 1000
 
 

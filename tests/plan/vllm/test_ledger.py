@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from launcher.plan.vllm.from_config import Files, shape_of
+from launcher.plan.vllm.from_config import WeightFiles, shape_of
 from launcher.plan.vllm.ledger import rank_ledger, tokens_in
 from launcher.plan.vllm.shape import HeadCache, LatentCache, ModelShape, stage_layers
 from launcher.units import GIB
@@ -32,7 +32,7 @@ KIMI = {
 
 @pytest.fixture
 def kimi() -> ModelShape:
-    files = Files(source="moonshotai/Kimi-K2.5", weight_bytes=595_148_192_736, tower_bytes=941_000_000)
+    files = WeightFiles(source="moonshotai/Kimi-K2.5", weight_bytes=595_148_192_736, tower_bytes=941_000_000)
     return shape_of(KIMI, files)
 
 

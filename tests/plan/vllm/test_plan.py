@@ -7,9 +7,9 @@ from fractions import Fraction
 import pytest
 
 from launcher.errors import UsageError
-from launcher.plan.vllm.from_config import Files, shape_of
+from launcher.plan.vllm.from_config import WeightFiles, shape_of
 from launcher.plan.vllm.ledger import RUNTIME_BYTES
-from launcher.plan.vllm.plan import Asked, GpuPool, Verdict, larger_pool, plan_vllm
+from launcher.plan.vllm.plan import GpuPool, Verdict, VllmRequest, larger_pool, plan_vllm
 from launcher.plan.vllm.shape import ModelShape
 from launcher.units import GIB
 
@@ -27,7 +27,7 @@ def qwen(weight_bytes: int = 16 * GIB) -> ModelShape:
         "vocab_size": 151936,
         "max_position_embeddings": 40960,
     }
-    return shape_of(config, Files(source="Qwen/Qwen3-8B", weight_bytes=weight_bytes))
+    return shape_of(config, WeightFiles(source="Qwen/Qwen3-8B", weight_bytes=weight_bytes))
 
 
 def pool(gib: float, count: int = 1, machines: int = 1) -> GpuPool:
@@ -35,11 +35,11 @@ def pool(gib: float, count: int = 1, machines: int = 1) -> GpuPool:
 
 
 def test_the_verdict_is_yes_only_with_the_most_that_vllm_may_take() -> None:
-    shape, asked = qwen(), Asked(ctx_size=32768, utilisation=Fraction(1))
+    shape, request = qwen(), VllmRequest(ctx_size=32768, utilisation=Fraction(1))
     cache = 32768 * 36 * 4096
     low, high = (16 * GIB + runtime + cache for runtime in RUNTIME_BYTES)
     kinds = {
-        gib: plan_vllm(shape, GpuPool(name="GPU", total_bytes=gib, per_machine=1), asked).verdict
+        gib: plan_vllm(shape, GpuPool(name="GPU", total_bytes=gib, per_machine=1), request).verdict
         for gib in (low - GIB, low + GIB, high - GIB, high + GIB)
     }
     assert list(kinds.values()) == [
@@ -51,43 +51,43 @@ def test_the_verdict_is_yes_only_with_the_most_that_vllm_may_take() -> None:
 
 
 def test_a_context_that_nobody_stated_is_what_is_sure() -> None:
-    full = plan_vllm(qwen(), pool(79.1), Asked())
+    full = plan_vllm(qwen(), pool(79.1), VllmRequest())
     assert (full.ctx_size, full.verdict) == (40960, Verdict.FITS)
-    short = plan_vllm(qwen(), pool(30), Asked())
+    short = plan_vllm(qwen(), pool(30), VllmRequest())
     assert short.verdict is Verdict.FITS
     assert short.ctx_size % 1024 == 0
     assert short.ctx_size <= short.ledger.tokens.low < short.ctx_size + 1024
-    assert plan_vllm(qwen(), pool(79.1), Asked(n_parallel=8)).ctx_size == 40960
+    assert plan_vllm(qwen(), pool(79.1), VllmRequest(n_parallel=8)).ctx_size == 40960
     with pytest.raises(UsageError, match="more than the model's 40960 tokens"):
-        plan_vllm(qwen(), pool(79.1), Asked(ctx_size=40961))
+        plan_vllm(qwen(), pool(79.1), VllmRequest(ctx_size=40961))
 
 
 def test_requests_at_once_need_the_cache_of_all() -> None:
-    one = plan_vllm(qwen(), pool(40), Asked(ctx_size=32768))
-    many = plan_vllm(qwen(), pool(40), Asked(ctx_size=32768, n_parallel=64))
+    one = plan_vllm(qwen(), pool(40), VllmRequest(ctx_size=32768))
+    many = plan_vllm(qwen(), pool(40), VllmRequest(ctx_size=32768, n_parallel=64))
     assert (one.verdict, many.verdict) == (Verdict.FITS, Verdict.DOES_NOT_FIT)
     assert many.missing.high - many.missing.low == RUNTIME_BYTES[1] - RUNTIME_BYTES[0]
 
 
 def test_ranks_divide_the_heads() -> None:
-    assert plan_vllm(qwen(), pool(24, 6), Asked()).tp == 4  # 32 heads, 8 of keys and values
-    assert plan_vllm(qwen(), pool(24, 3), Asked()).tp == 2
+    assert plan_vllm(qwen(), pool(24, 6), VllmRequest()).tp == 4  # 32 heads, 8 of keys and values
+    assert plan_vllm(qwen(), pool(24, 3), VllmRequest()).tp == 2
     with pytest.raises(UsageError, match="do not divide among 3 GPUs"):
-        plan_vllm(qwen(), pool(24, 4), Asked(tp=3))
+        plan_vllm(qwen(), pool(24, 4), VllmRequest(tp=3))
     with pytest.raises(UsageError, match="takes 8 GPUs, and there are 4"):
-        plan_vllm(qwen(), pool(24, 4), Asked(tp=4, pp=2))
+        plan_vllm(qwen(), pool(24, 4), VllmRequest(tp=4, pp=2))
     with pytest.raises(UsageError, match="more stages than the model's 36 layers"):
-        plan_vllm(qwen(), pool(24, 1, 64), Asked(pp=64))
+        plan_vllm(qwen(), pool(24, 1, 64), VllmRequest(pp=64))
 
 
 def test_what_would_do_is_a_plan_that_fits() -> None:
-    asked = Asked()
-    small = plan_vllm(qwen(120 * GIB), pool(79.1), asked)
+    request = VllmRequest()
+    small = plan_vllm(qwen(120 * GIB), pool(79.1), request)
     assert small.verdict is Verdict.DOES_NOT_FIT
-    larger = larger_pool(small, asked)
+    larger = larger_pool(small, request)
     assert larger is not None
     assert (larger.tp * larger.pp, larger.verdict) == (2, Verdict.FITS)
-    assert larger_pool(plan_vllm(qwen(9000 * GIB), pool(24), asked), asked) is None
+    assert larger_pool(plan_vllm(qwen(9000 * GIB), pool(24), request), request) is None
 
 
 @pytest.mark.parametrize("weights", [10, 20, 35, 60])
@@ -95,6 +95,7 @@ def test_what_would_do_is_a_plan_that_fits() -> None:
 def test_more_memory_is_never_worse(weights: int, count: int) -> None:
     shape = qwen(weights * GIB)
     tokens = [
-        plan_vllm(shape, pool(gib, count), Asked()).ledger.tokens.low for gib in (16, 24, 32, 48, 80, 141)
+        plan_vllm(shape, pool(gib, count), VllmRequest()).ledger.tokens.low
+        for gib in (16, 24, 32, 48, 80, 141)
     ]
     assert tokens == sorted(tokens)

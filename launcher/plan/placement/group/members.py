@@ -14,7 +14,7 @@ from launcher.plan.plan import Plan
 from launcher.plan.workload import Limits
 
 PORT = 50052  # ggml-rpc-server's own
-LOOPBACK = "127.0.0.1"
+LOOPBACK = "127.0.0.1"  # where a ggml-rpc-server listens: it knows no password, and only ssh leads to it
 PROCESSOR = "CPU"  # what ggml calls it as a device
 
 
