@@ -129,6 +129,76 @@ def test_the_clients_that_users_have(served: Served) -> None:
         speaks._client.close()
 
 
+# Calls are @[{"name": …, "arguments": …}]. No small model calls tools by itself: this one begins with an @,
+# and the grammar that llama-server makes from the template and the tools does the rest.
+CALLS = """\
+{%- if tools %}{{- 'Tools:' }}{%- for tool in tools %}{{- ' ' + (tool | tojson) }}{%- endfor %}{%- endif %}
+{%- for message in messages %}
+    {{- '<|im_start|>' + message.role + '\\n' }}
+    {%- if message.tool_calls %}
+        {{- '@[' }}
+        {%- for call in message.tool_calls %}
+            {{- '{"name": "' }}{{- call.function.name }}{{- '", "arguments": ' }}
+            {{- call.function.arguments | tojson }}{{- '}' }}
+            {%- if not loop.last %}{{- ', ' }}{%- endif %}
+        {%- endfor %}
+        {{- ']' }}
+    {%- else %}
+        {{- message.content }}
+    {%- endif %}
+    {{- '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
+"""
+AT = 48  # in the vocabulary of SmolLM2
+CITY: Any = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Paris"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+
+
+def test_tools_are_called_in_every_client_s_form(engine: Engine, default_model: Path, tmp_path: Path) -> None:
+    template = tmp_path / "calls.jinja"
+    template.write_text(CALLS)
+    flags = f', "--jinja", "--chat-template-file", "{template}", "--logit-bias", "{AT}+100"'
+    with serving(engine, default_model, tmp_path, flags={"a": flags}) as served:
+        tool: Any = {"type": "function", "function": {"name": "weather", "parameters": CITY}}
+        with served.openai() as client:
+            one: Any = {"model": "a", "tools": [tool], "parallel_tool_calls": False, "max_tokens": 120}
+            [choice] = client.chat.completions.create(messages=HI, tool_choice="required", **one).choices
+            assert choice.finish_reason == "tool_calls"
+            [call] = choice.message.tool_calls or []
+            assert call.type == "function"
+            assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": "Paris"})
+            result: Any = {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
+            asked: Any = [*HI, choice.message.to_dict(), result]
+            chunks = client.chat.completions.create(messages=asked, stream=True, **one)
+            pieces = [piece for chunk in chunks for piece in chunk.choices[0].delta.tool_calls or ()]
+            told = "".join(piece.function.arguments or "" for piece in pieces if piece.function)
+            assert json.loads(told) == {"city": "Paris"}
+        with anthropic.Anthropic(base_url=served.url, api_key="x", max_retries=0, timeout=240) as speaks:
+            message = speaks.messages.create(
+                model="a",
+                messages=HI,
+                tools=[{"name": "weather", "input_schema": CITY}],
+                tool_choice={"type": "any", "disable_parallel_tool_use": True},
+                max_tokens=120,
+            )
+            assert message.stop_reason == "tool_use"
+            assert [(block.name, block.input) for block in message.content if block.type == "tool_use"] == [
+                ("weather", {"city": "Paris"})
+            ]
+        local = ollama.Client(host=served.url)
+        try:
+            said = local.chat(model="a", messages=HI, tools=[tool], options={"num_predict": 120})
+            [called] = said.message.tool_calls or []
+            assert (called.function.name, called.function.arguments) == ("weather", {"city": "Paris"})
+        finally:
+            local._client.close()
+
+
 def slots(served: Served, name: str) -> Any:
     with urllib.request.urlopen(f"{served.url}/upstream/{name}/slots", timeout=60) as answer:
         return json.load(answer)
