@@ -118,6 +118,10 @@ class JsonObject:
             raise self.malformed(key, "is not an object")
         return value
 
+    def value(self, key: str) -> object:
+        """Return whatever is there, for a reader of its own."""
+        return self._values.get(key)
+
     def list_at(self, key: str) -> tuple[object, ...]:
         """Return a list as it is, for a reader of its own."""
         return tuple(value for (value,) in self._items(key, lambda value: (value,), "values"))

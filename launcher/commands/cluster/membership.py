@@ -64,7 +64,7 @@ def add_node(here: Here, remote: Remote, name: str | None) -> NodeAnswer:
 
     def change(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
         if any(other.remote.target == remote.target and other.name != chosen for other in nodes):
-            known = find_node(nodes, remote.target).name
+            known = next(other.name for other in nodes if other.remote.target == remote.target)
             raise UsageError(f"{remote.target} is {known} already", hint=f"launcher cluster leave {known}")
         return (*(other for other in nodes if other.name != chosen), node)
 

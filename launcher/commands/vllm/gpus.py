@@ -13,9 +13,10 @@ from launcher.machine.machine import Backend, Device, Machine
 from launcher.plan.memory.budget import ram_reserve
 from launcher.plan.vllm.ledger import UTILISATION
 from launcher.plan.vllm.plan import GpuPool
-from launcher.units import MIB
+from launcher.units import GIB, MIB
 
 _FAMILIES = {Backend.CUDA, Backend.HIP}
+_BEFORE_IT_LOOKS = 1 * GIB  # CUDA's context and NCCL are there before vLLM asks what is free; estimated
 _UNKNOWN_RESERVE = 769 * MIB  # what a driver keeps of a card that no log was found of; the largest known
 
 
@@ -64,13 +65,26 @@ def total_of(device: Device) -> int:
 
 def utilisation_of(machines: Sequence[Machine]) -> Fraction:
     """Return vLLM's own share of each GPU, or less where others have taken memory of one."""
-    if not any(device.backend in _FAMILIES for machine in machines for device in machine.devices):
+    return min(UTILISATION, most_utilisation(machines)) if _has_gpus(machines) else Fraction(1)
+
+
+def most_utilisation(machines: Sequence[Machine]) -> Fraction:
+    """Return the largest share of each GPU that vLLM starts with."""
+    if not _has_gpus(machines):
         return Fraction(1)  # of the RAM that is free
     # vLLM refuses to start with less free than the share that it is told (vllm/v1/worker/gpu_worker.py)
     shares = [
-        Fraction(min(device.free_bytes, total) * 100 // total, 100)
+        Fraction(max(min(_free_of(device), total) - _BEFORE_IT_LOOKS, 0) * 100 // total, 100)
         for machine in machines
         for device in machine.devices
-        if device.backend in _FAMILIES and device.free_bytes is not None and (total := total_of(device)) > 0
+        if device.backend in _FAMILIES and (total := total_of(device)) > 0
     ]
-    return min((UTILISATION, *shares))
+    return min(shares, default=Fraction(1))
+
+
+def _has_gpus(machines: Sequence[Machine]) -> bool:
+    return any(device.backend in _FAMILIES for machine in machines for device in machine.devices)
+
+
+def _free_of(device: Device) -> int:
+    return device.total_bytes if device.free_bytes is None else device.free_bytes

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from launcher.commands.here import Here
-from launcher.commands.vllm.gpus import pool_of, utilisation_of
+from launcher.commands.vllm.gpus import most_utilisation, pool_of, utilisation_of
 from launcher.commands.vllm.model import VllmModel, find_model, model_of
 from launcher.errors import LauncherError, UsageError
 from launcher.machine.machine import Machine
@@ -67,6 +67,12 @@ def _planned(
         ctx_size=workload.ctx_size, n_parallel=workload.n_parallel, utilisation=utilisation_of(machines)
     )
     request, passed = read_flags(flags, request)
+    if request.utilisation > (most := most_utilisation(machines)):
+        raise UsageError(
+            f"--gpu-memory-utilization {float(request.utilisation):.2f} is more than is free: "
+            f"vLLM starts with {float(most):.2f} at most",
+            hint="leave it out",
+        )
     plan = plan_vllm(model.shape, pool_of(machines, quantised=model.shape.is_quantised), request)
     return VllmPlanned(
         model=model,

@@ -74,7 +74,9 @@ def change_nodes(file: Path, change: Callable[[tuple[Node, ...]], tuple[Node, ..
 
 def find_node(nodes: tuple[Node, ...], name: str) -> Node:
     """Return the node of that name, or ssh target. Raises NotFound."""
-    found = next((node for node in nodes if name in {node.name, node.remote.target}), None)
+    by_target = {node.remote.target: node for node in nodes}
+    by_name = {node.name: node for node in nodes}  # a name goes before another's target
+    found = (by_target | by_name).get(name)
     if found is None:
         known = ", ".join(node.name for node in nodes) or "none"
         raise NotFound(

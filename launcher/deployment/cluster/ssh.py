@@ -144,7 +144,7 @@ def _collect(texts: dict[object, bytearray], deadline: float) -> bool:
             selector.register(pipe, selectors.EVENT_READ)  # type: ignore[arg-type]
         while selector.get_map():
             ready = selector.select(max(0.0, deadline - time.monotonic()))
-            if not ready:
+            if not ready or time.monotonic() >= deadline:  # a flood is always ready
                 return False
             for key, _ in ready:
                 block = os.read(key.fd, 1 << 16)

@@ -227,7 +227,7 @@ def _head_of(ranks: Ranks) -> list[str]:
     lines = []
     if ranks.key_file is not None and ranks.key_variable is not None:
         path = shlex.quote(ranks.key_file)
-        lines += [f"{ranks.key_variable}=$(grep -m 1 '^[^#]' {path})", f"export {ranks.key_variable}"]
+        lines += [f"{ranks.key_variable}=$(grep -m 1 '^[^#]' -- {path})", f"export {ranks.key_variable}"]
     if ranks.tunnels:
         lines.append(_NODES)
     for number, port in enumerate(ranks.tunnels, 1):

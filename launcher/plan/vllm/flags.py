@@ -17,15 +17,14 @@ _PIPELINE = ("-pp", "--pipeline-parallel-size")
 _CONTEXT = "--max-model-len"
 _SHARE = "--gpu-memory-utilization"
 _PLANNED = (*_TENSOR, *_PIPELINE, _CONTEXT, _SHARE)
-# Flags that take no memory, by the number of their values (vllm serve --help of 0.32).
+# Flags that take no memory, by the number of their values (vllm serve --help of 0.32). --revision and
+# --load-format are not among them: the files that they load are not those that were counted.
 _FREE = {
     "--tool-call-parser": 1,
     "--reasoning-parser": 1,
     "--chat-template": 1,
     "--mm-encoder-tp-mode": 1,  # `data` or not: a vision encoder is counted whole on every rank
     "--seed": 1,
-    "--revision": 1,
-    "--load-format": 1,
     "--trust-remote-code": 0,
     "--enable-auto-tool-choice": 0,
     "--enforce-eager": 0,  # takes less than is counted: no CUDA graphs

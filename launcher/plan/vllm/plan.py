@@ -14,6 +14,7 @@ from launcher.units import GIB, format_bytes
 
 _STEP = 1024  # tokens that a context which nobody stated is cut to
 _LEAST_CTX = 8192  # a shorter one is not offered by itself
+_MOST_REQUESTS = 1024  # vLLM's own on its largest GPUs; it samples for all of them at once as it starts
 
 
 class Verdict(StrEnum):
@@ -113,6 +114,12 @@ def plan_vllm(shape: ModelShape, pool: GpuPool, request: VllmRequest) -> VllmPla
     tp = request.tp or max(_tensor_ranks(shape, pool.per_machine))
     pp = request.pp or pool.machines
     _check_ranks(shape, pool, tp, pp)
+    if request.n_parallel > _MOST_REQUESTS:
+        raise UsageError(
+            f"-np {request.n_parallel} is more than {_MOST_REQUESTS}, and what vLLM takes for more at once "
+            "is not known",
+            hint=f"-np {_MOST_REQUESTS}",
+        )
     ledger = rank_ledger(shape, pool.total_bytes, tp, pp, request.utilisation)
     return VllmPlan(
         shape=shape,
@@ -160,6 +167,11 @@ def why_not_divided(shape: ModelShape, tp: int) -> str | None:
     n_kv = shape.n_kv_heads
     if n_kv is not None and n_kv % tp and tp % n_kv:
         return f"its {n_kv} K/V heads do not divide among {tp} GPUs"
+    wrong = next((each for each in shape.widths if not each.divides(tp)), None)
+    if wrong is not None:
+        # vllm/distributed/utils.py, divide; quantization/utils/fp8_utils.py, validate_fp8_block_shape
+        blocks = "" if wrong.step == 1 else f" in blocks of {wrong.step}"
+        return f"a width of {wrong.width} does not divide among {tp} GPUs{blocks}"
     return None
 
 
@@ -172,6 +184,12 @@ def _check_ranks(shape: ModelShape, pool: GpuPool, tp: int, pp: int) -> None:
     if tp * pp > has or tp > pool.per_machine:
         raise UsageError(
             f"-tp {tp} -pp {pp} takes {tp * pp} GPUs, and there are {has}, {pool.per_machine} a machine",
+            hint="leave -tp and -pp out",
+        )
+    nodes = -(-tp * pp // pool.per_machine)
+    if tp * pp % nodes:
+        raise UsageError(
+            f"-tp {tp} -pp {pp} is {tp * pp} ranks, which {nodes} machines cannot have alike",
             hint="leave -tp and -pp out",
         )
 

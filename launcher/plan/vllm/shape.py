@@ -53,6 +53,17 @@ class HeadCache:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SplitWidth:
+    """A width of weights that ranks take equal parts of, each a multiple of a quantisation's block."""
+
+    width: int
+    step: int = 1
+
+    def divides(self, tp: int) -> bool:
+        return tp == 1 or self.width % (tp * self.step) == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
     """A model out of safetensors, as far as memory goes."""
 
@@ -68,6 +79,7 @@ class ModelShape:
     n_kv_heads: int | None  # None: the cache has no heads
     max_ctx: int
     is_quantised: bool
+    widths: tuple[SplitWidth, ...]
 
     def stage(self, rank: int, pp: int) -> PartBytes:
         """Return the weights of one pipeline stage."""

@@ -104,9 +104,20 @@ def test_memory_that_others_have_makes_the_share_smaller(here: Here) -> None:
     assert total_of(idle.devices[0]) == pytest.approx(139.80 * GIB, rel=1e-4)
     first, *rest = idle.devices
     busy = replace(idle, devices=(replace(first, free_bytes=100 * GIB), *rest))
-    assert utilisation_of([busy]) == Fraction(71, 100)
+    assert utilisation_of([busy]) == Fraction(70, 100)  # less what it takes before it looks
     assert vllm_document(plan(here, busy))["fits"] is True
     assert plan(here, busy).plan.ledger.budget < plan(here, idle).plan.ledger.budget
+
+
+@pytest.mark.parametrize("share", ["0.71", "0.99", "1.00"])
+def test_a_share_that_is_not_free_is_refused(here: Here, share: str) -> None:
+    first, *rest = machine_with("h200:8").devices
+    busy = replace(machine_with("h200:8"), devices=(replace(first, free_bytes=100 * GIB), *rest))
+    with pytest.raises(UsageError, match=r"is more than is free: vLLM starts with 0\.70 at most"):
+        plan(here, busy, "--gpu-memory-utilization", share)
+    with pytest.raises(UsageError, match="more than is free"):
+        plan(here, machine_with("h200:8"), "--gpu-memory-utilization", "1.00")
+    assert plan(here, machine_with("h200:8"), "--gpu-memory-utilization", "0.95").fits
 
 
 def test_beside_another_plan_vllm_is_named_only_where_there_is_something_to_say(here: Here) -> None:

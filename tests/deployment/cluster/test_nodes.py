@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,11 @@ def test_a_node_is_found_by_name_and_by_target() -> None:
     assert find_node((BOX,), "me@box") is BOX
     with pytest.raises(NotFound, match="there is box"):
         find_node((BOX,), "bax")
+
+
+def test_a_name_goes_before_the_target_of_another() -> None:
+    first = replace(BOX, name="a", remote=Remote(target="box"))
+    assert find_node((first, BOX), "box") is BOX
 
 
 @pytest.mark.parametrize("name", ["here", "", "-a", "a b", "a/b", "x" * 65])

@@ -27,6 +27,8 @@ def test_what_a_plan_is_made_with_is_read_and_the_rest_passed_on() -> None:
         ["--host", "0.0.0.0"],
         ["--max-num-batched-tokens", "65536"],
         ["--speculative-config", "{}"],
+        ["--revision", "v2"],  # its files are others than those that were counted
+        ["--load-format", "pt"],
         ["-tp"],
         ["-tp", "0"],
         ["-tp", "٣"],

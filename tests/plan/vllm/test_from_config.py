@@ -52,11 +52,33 @@ def test_a_vision_encoder_that_nobody_measured_is_refused() -> None:
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
         ({"torch_dtype": "int1"}, "torch_dtype is 'int1'"),
         ({"vocab_size": 1 << 20, "hidden_size": 1 << 20}, "fewer than its config.json says"),
+        # of a head without width any number of tokens would fit
+        ({"hidden_size": 1, "num_attention_heads": 64}, "hidden_size is 1, for 64 heads"),
+        # vLLM chooses its code by the architecture
+        ({"architectures": ["LlamaForCausalLMEagle3"]}, "'LlamaForCausalLMEagle3' model"),
+        # 8-bit files that do not say so are 16 bits wide in vLLM, and so is what was not fetched
+        ({"num_hidden_layers": 8}, "without quantisation"),
+        ({"num_local_experts": 8}, "without quantisation"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(change: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         shape_of({**LLAMA, **change}, FILES)
+
+
+@pytest.mark.parametrize("kind", ["qwen2_audio", "ultravox", "llama"])
+def test_an_encoder_around_a_known_model_is_not_taken_for_it(kind: str) -> None:
+    config = {"model_type": kind, "audio_config": {}, "text_config": LLAMA}
+    with pytest.raises(UsageError):
+        shape_of(config, FILES)
+
+
+def test_files_of_what_says_that_it_is_quantised_may_be_small() -> None:
+    quantisation = {"quant_method": "fp8", "weight_block_size": [128, True, -1, 10**9, "x"]}
+    config = {**LLAMA, "architectures": ["LlamaForCausalLM"], "quantization_config": quantisation}
+    shape = shape_of(config, WeightFiles(source="folder", weight_bytes=700_000))
+    assert shape.is_quantised
+    assert [(each.width, each.step) for each in shape.widths] == [(128, 128), (256, 128), (128, 1)]
 
 
 def test_any_json_is_a_shape_or_a_usage_error() -> None:

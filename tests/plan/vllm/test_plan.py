@@ -14,7 +14,7 @@ from launcher.plan.vllm.shape import ModelShape
 from launcher.units import GIB
 
 
-def qwen(weight_bytes: int = 16 * GIB) -> ModelShape:
+def qwen(weight_bytes: int = 16 * GIB, **others: object) -> ModelShape:
     config = {
         "model_type": "qwen3",
         "torch_dtype": "bfloat16",
@@ -26,6 +26,7 @@ def qwen(weight_bytes: int = 16 * GIB) -> ModelShape:
         "intermediate_size": 12288,
         "vocab_size": 151936,
         "max_position_embeddings": 40960,
+        **others,
     }
     return shape_of(config, WeightFiles(source="Qwen/Qwen3-8B", weight_bytes=weight_bytes))
 
@@ -80,6 +81,28 @@ def test_ranks_divide_the_heads() -> None:
         plan_vllm(qwen(), pool(24, 1, 64), VllmRequest(pp=64))
 
 
+def test_ranks_divide_what_vllm_divides() -> None:
+    odd = qwen(17 * GIB, num_attention_heads=48, num_key_value_heads=48, intermediate_size=12800, head_dim=64)
+    with pytest.raises(UsageError, match="a width of 12800 does not divide among 3 GPUs"):
+        plan_vllm(odd, pool(80, 3), VllmRequest(tp=3))
+    assert plan_vllm(odd, pool(80, 3), VllmRequest()).tp == 2
+    narrow = qwen(intermediate_size=1536, quantization_config={"weight_block_size": [128, 128]})
+    with pytest.raises(UsageError, match="a width of 1536 does not divide among 8 GPUs in blocks of 128"):
+        plan_vllm(narrow, pool(80, 8), VllmRequest(tp=8))
+    assert plan_vllm(narrow, pool(80, 8), VllmRequest()).tp == 4
+
+
+def test_ranks_are_as_many_on_each_machine() -> None:
+    with pytest.raises(UsageError, match="is 7 ranks, which 4 machines cannot have alike"):
+        plan_vllm(qwen(), pool(80, 2, 4), VllmRequest(tp=1, pp=7))
+
+
+def test_requests_that_vllm_samples_at_once_are_bounded() -> None:
+    assert plan_vllm(qwen(), pool(80), VllmRequest(ctx_size=16, n_parallel=1024)).verdict is Verdict.FITS
+    with pytest.raises(UsageError, match="-np 1025 is more than 1024"):
+        plan_vllm(qwen(), pool(80), VllmRequest(ctx_size=16, n_parallel=1025))
+
+
 def test_what_would_do_is_a_plan_that_fits() -> None:
     request = VllmRequest()
     small = plan_vllm(qwen(120 * GIB), pool(79.1), request)
@@ -90,7 +113,7 @@ def test_what_would_do_is_a_plan_that_fits() -> None:
     assert larger_pool(plan_vllm(qwen(9000 * GIB), pool(24), request), request) is None
 
 
-@pytest.mark.parametrize("weights", [10, 20, 35, 60])
+@pytest.mark.parametrize("weights", [16, 20, 35, 60])
 @pytest.mark.parametrize("count", [1, 2, 4, 8])
 def test_more_memory_is_never_worse(weights: int, count: int) -> None:
     shape = qwen(weights * GIB)
