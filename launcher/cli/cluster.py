@@ -81,10 +81,10 @@ def leave(name: NodeName, out: Output) -> None:
 
 def node(out: Output) -> None:
     """Describe this machine to a launcher elsewhere."""
-    from launcher.commands.cluster.describe import describe, description_json
+    from launcher.commands.cluster.describe import describe_machine, description_json
 
     with here_with_progress(out) as here:
-        document = description_json(describe(here))
+        document = description_json(describe_machine(here))
     out.show(document, str(document["machine"]))
 
 

@@ -40,7 +40,7 @@ def plan(
 
         if replace(plan_only, machines=None, explain=False) != PlanOnlyOptions():
             raise UsageError("--buy, --lock, --svg and --compare are llama.cpp's", hint="leave them out")
-        show_plan_for_vllm(ref, ctx.obj, plan_options, (machine_options, plan_only.machines), out)
+        show_plan_for_vllm(ref, ctx.obj, plan_options, out, machine_options, plan_only.machines)
         return
     request = plan_request(ref, plan_options, engine_options, ctx.obj)
     if plan_only.cluster or plan_only.machines is not None or len(machine_options.machine or ()) > 1:

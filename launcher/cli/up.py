@@ -102,14 +102,13 @@ def up(
 def _up_vllm(
     request: UpRequest, plan_options: PlanOptions, out: Output, *, starts: bool, stays: bool
 ) -> None:
-    from launcher.cli.options.bundles import MachineOptions
     from launcher.cli.show.deployments import deployment_json, render_deployment
     from launcher.cli.vllm import show_plan_for_vllm
 
     if stays:
         raise UsageError("--foreground is llama-server's, and this is vLLM", hint="leave --foreground out")
     if not starts:
-        show_plan_for_vllm(request.plan.ref, request.plan.flags, plan_options, (MachineOptions(), None), out)
+        show_plan_for_vllm(request.plan.ref, request.plan.flags, plan_options, out)
         return
     from launcher.commands.up.vllm import up_vllm
 

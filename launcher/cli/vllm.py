@@ -21,16 +21,20 @@ if TYPE_CHECKING:
     from launcher.machine.machine import Machine
 
 
+_THIS_MACHINE = MachineOptions()
+
+
 def show_plan_for_vllm(
     ref: str,
     flags: tuple[str, ...],
     plan_options: PlanOptions,
-    machines: tuple[MachineOptions, Path | None],
     out: Output,
+    machine_options: MachineOptions = _THIS_MACHINE,
+    file: Path | None = None,
 ) -> None:
     """Print the plan and its command lines. Exit with an error's code unless it surely fits."""
     with here_with_progress(out, offline=plan_options.offline) as here:
-        planned = planned_for_vllm(here, ref, flags, plan_options, machines)
+        planned = planned_for_vllm(here, ref, flags, plan_options, machine_options, file)
     out.show(vllm_document(planned), render_vllm(planned))
     if not planned.fits:
         raise typer.Exit(DoesNotFit.exit_code)
@@ -45,14 +49,15 @@ def planned_for_vllm(
     ref: str,
     flags: tuple[str, ...],
     plan_options: PlanOptions,
-    machines: tuple[MachineOptions, Path | None],
+    machine_options: MachineOptions,
+    file: Path | None = None,
 ) -> VllmPlanned:
-    """Plan for vLLM from options."""
+    """Plan for vLLM from options; `file` names several machines."""
     workload, limits = workload_and_limits(plan_options)
-    return plan_for_vllm(here, ref, workload, limits, flags, machines_of(here, *machines))
+    return plan_for_vllm(here, ref, workload, limits, flags, _machines_of(here, machine_options, file))
 
 
-def machines_of(here: Here, options: MachineOptions, file: Path | None) -> tuple[Machine, ...]:
+def _machines_of(here: Here, options: MachineOptions, file: Path | None) -> tuple[Machine, ...]:
     """Return the machines that options name, one for each."""
     from launcher.commands.plan_fleet import read_fleet
     from launcher.commands.probe import MachineChoice, probe

@@ -81,11 +81,11 @@ def export(
         )
         with here_with_progress(out, offline=plan_options.offline) as here:
             if is_vllm(engine_options):
-                planned = planned_for_vllm(here, name, (), plan_options, (machine_options, None))
+                planned = planned_for_vllm(here, name, (), plan_options, machine_options)
                 text = export_vllm(planned, place, kind, image)
             else:
                 request = plan_request(name, plan_options, engine_options, ())
-                text = _of_llama_cpp(here, request, machine_options, (place, kind, image))
+                text = _of_llama_cpp(here, request, machine_options, place, kind, image)
     if out.as_json:
         out.show({"format": kind, "text": text})
     else:
@@ -96,7 +96,9 @@ def _of_llama_cpp(
     here: Here,
     request: PlanRequest,
     machine_options: MachineOptions,
-    wanted: tuple[Elsewhere, Format, str | None],
+    place: Elsewhere,
+    kind: Format,
+    image: str | None,
 ) -> str:
     """Plan for one machine, or for several that a model is split over."""
     from launcher.cli.requests import machine_choice
@@ -105,5 +107,6 @@ def _of_llama_cpp(
 
     machines = machine_options.machine or ()
     if len(machines) > 1:
-        return export_split(here, request, fleet_of_refs(machines), *wanted)
-    return export_plan(here, replace(request, machine=machine_choice(machine_options)), *wanted)
+        return export_split(here, request, fleet_of_refs(machines), place, kind, image)
+    request = replace(request, machine=machine_choice(machine_options))
+    return export_plan(here, request, place, kind, image)

@@ -10,7 +10,7 @@ from rich.text import Text
 from launcher.cli.show.tables import bullets, facts, grid
 from launcher.commands.vllm.plan import VllmPlanned, describe_ranks
 from launcher.plan.vllm.ledger import Between
-from launcher.plan.vllm.plan import Verdict
+from launcher.plan.vllm.plan import VllmVerdict
 from launcher.units import GIB
 
 
@@ -21,7 +21,7 @@ def say_vllm(planned: VllmPlanned) -> str:
     if planned.fits:
         tokens = _thousands(plan.tokens)
         return f"{what}, {tokens} tokens of cache: --engine vllm"
-    no = "uncertain" if plan.verdict is Verdict.UNCERTAIN else "no"
+    no = "uncertain" if plan.verdict is VllmVerdict.UNCERTAIN else "no"
     return f"{what}: {no}, {plan.lack}{_would_do(planned)}"
 
 
@@ -62,7 +62,7 @@ def _context(planned: VllmPlanned) -> str:
 def _finding(planned: VllmPlanned) -> str:
     if planned.fits:
         return "yes, by estimate, at the most that vLLM itself may take"
-    no = "uncertain" if planned.plan.verdict is Verdict.UNCERTAIN else "no"
+    no = "uncertain" if planned.plan.verdict is VllmVerdict.UNCERTAIN else "no"
     return f"{no}: {planned.plan.lack}{_would_do(planned)}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from launcher.commands.claims import unreserved_machine
 from launcher.commands.engine import engine_or_none
@@ -35,7 +34,8 @@ class Description:
         return format_machine(self.machine)
 
 
-def describe(here: Here) -> Description:
+def describe_machine(here: Here) -> Description:
+    """Return this machine, less what is claimed, with the engine that runs here."""
     look = look_once(here)
     engine = engine_or_none(here, None, look)
     known = read_capabilities(engine, here.settings.cache_dir) if engine else None
@@ -43,7 +43,7 @@ def describe(here: Here) -> Description:
     return Description(machine=machine, engine_sha256=known.sha256 if known else None)
 
 
-def description_json(described: Description) -> dict[str, Any]:
+def description_json(described: Description) -> dict[str, object]:
     return {"schema": _SCHEMA, "machine": described.text, "engine_sha256": described.engine_sha256}
 
 

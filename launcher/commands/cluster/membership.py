@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.commands.cluster.describe import Description, describe, read_description
+from launcher.commands.cluster.describe import Description, describe_machine, read_description
 from launcher.commands.here import Here
 from launcher.deployment.cluster.nodes import (
     HERE,
@@ -108,7 +108,7 @@ def look_at_all(here: Here) -> tuple[NodeAnswer, ...]:
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         answers = pool.map(look, nodes)
-        own = NodeAnswer(node=None, description=describe(here))
+        own = NodeAnswer(node=None, description=describe_machine(here))
         seen = (own, *answers)
     for each in seen:
         if each.problem is not None:

@@ -16,10 +16,12 @@ from launcher.commands.planned import Planned, compile_argv, files_to_bring, fit
 from launcher.commands.pull import fetch_all
 from launcher.commands.up.request import Named, UpRequest, serving_of
 from launcher.deployment.cluster.nodes import Node
-from launcher.deployment.cluster.seats import GangSpec, Place, Seat, format_spec
+from launcher.deployment.cluster.seats import GangSpec, RankPlace, RankSeat, format_spec
 from launcher.deployment.deploy import Request, bring_up
 from launcher.deployment.options import SupervisorOptions
 from launcher.deployment.record import Deployment
+from launcher.engine.find import Engine
+from launcher.engine.flags.help_text import Capabilities
 from launcher.errors import NotFound, UsageError
 from launcher.plan.amounts import HOST
 from launcher.plan.from_json import stored
@@ -51,11 +53,7 @@ def up_split(here: Here, request: UpRequest, named: Named, planned: Planned, spl
     Raises NotFound without an engine here, UsageError for a peer with another, and what `bring_up` raises.
     """
     plan, _ = fitting(planned)
-    engine, known = planned.engine, planned.capabilities
-    if engine is None or known is None:
-        raise NotFound(
-            "a split needs an engine here, the same as on its peers", hint="launcher engine install"
-        )
+    engine, known = _engine_of(planned)
     _check_engines(split, known.sha256)
     model, *_ = fetch_all(here, files_to_bring(planned), ("launcher", "pull", request.plan.ref))
     spec = GangSpec(
@@ -68,7 +66,6 @@ def up_split(here: Here, request: UpRequest, named: Named, planned: Planned, spl
         return (sys.executable, "-P", "-m", _RUN_GANG, format_spec(spec), "--", *server)
 
     env, agent = ssh_env(here)
-    nodes = {place.node for seat in spec.seats for place in seat.places}
     return bring_up(
         here.settings.deployments_dir,
         Request(
@@ -90,11 +87,20 @@ def up_split(here: Here, request: UpRequest, named: Named, planned: Planned, spl
                 env=agent,
                 claim=rows_here(plan, split.members),
                 claim_folder=str(here.settings.claims_dir.absolute()),
-                nodes=tuple(sorted(nodes)),
+                nodes=spec.nodes,
             ),
         ),
         on_progress=here.on_progress,
     )
+
+
+def _engine_of(planned: Planned) -> tuple[Engine, Capabilities]:
+    """Return the engine here. Raises NotFound without one."""
+    if planned.engine is None or planned.capabilities is None:
+        raise NotFound(
+            "a split needs an engine here, the same as on its peers", hint="launcher engine install"
+        )
+    return planned.engine, planned.capabilities
 
 
 def _check_engines(split: Machines, sha256: str) -> None:
@@ -110,7 +116,7 @@ def _check_engines(split: Machines, sha256: str) -> None:
             )
 
 
-def _seats(plan: Plan, split: Machines, sha256: str) -> tuple[Seat, ...]:
+def _seats(plan: Plan, split: Machines, sha256: str) -> tuple[RankSeat, ...]:
     """Return a rank for each device of a peer, with machines alike that may stand in for it."""
     taken = {row.where: row.used_bytes for row in plan.ledger}
     in_split = {member.name for member in split.members}
@@ -126,10 +132,11 @@ def _seats(plan: Plan, split: Machines, sha256: str) -> tuple[Seat, ...]:
     ):
         alike = [spare.name for spare in spares if spare.member and _is_like(spare.member, member)]
         places = tuple(
-            Place(node=name, remote=split.node(name).remote, device=device) for name in (member.name, *alike)
+            RankPlace(node=name, remote=split.node(name).remote, device=device)
+            for name in (member.name, *alike)
         )
         port = int(peer.endpoint.rpartition(":")[2])
-        seats.append(Seat(places=places, port=port, n_bytes=taken.get(f"RPC{number}", 0)))
+        seats.append(RankSeat(places=places, port=port, n_bytes=taken.get(f"RPC{number}", 0)))
     return tuple(seats)
 
 

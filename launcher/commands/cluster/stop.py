@@ -11,7 +11,7 @@ from launcher.system.settings import Settings
 
 
 def stop_elsewhere(settings: Settings, entry: Deployment | UnreadableRecord | None) -> str | None:
-    """Stop it there, if this leads to one; return what kept it from being stopped."""
+    """Stop the deployment that the record leads to, if it does; return why it may run on."""
     if not isinstance(entry, Deployment) or entry.options.node is None:
         return None
     name = entry.options.node

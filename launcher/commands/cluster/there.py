@@ -25,7 +25,7 @@ _AGENT = "SSH_AUTH_SOCK"  # ssh's keys may be with an agent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterUp:
-    """A request for the cluster, and its words as `up` on another machine is given them."""
+    """A request for the cluster, and the words that `up` on another machine is given for it."""
 
     request: UpRequest
     words: tuple[str, ...]  # options of the plan
@@ -33,7 +33,7 @@ class ClusterUp:
 
 
 def up_there(here: Here, asked: ClusterUp, named: Named, node: Node) -> Deployment:
-    """Have the launcher there start it, and keep a tunnel to it."""
+    """Have the launcher there start the model, and keep a tunnel to it. Raises what `ask_launcher` does."""
     words = ("up", asked.request.plan.ref, *asked.words, "--name", named.name)
     try:
         answer = ask_launcher(node.remote, words, asked.flags, limit_s=_LOAD_S)
@@ -81,6 +81,6 @@ def _lead_to(here: Here, request: UpRequest, named: Named, node: Node, there: De
 
 
 def ssh_env(here: Here) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the environment of a supervisor whose ssh may need an agent, and what of it is kept."""
+    """Return the environment of a supervisor whose ssh may need an agent, and what the record keeps of it."""
     agent = {_AGENT: here.env[_AGENT]} if _AGENT in here.env else {}
     return engine_env(here.env, agent)[0], agent

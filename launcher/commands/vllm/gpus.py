@@ -1,4 +1,4 @@
-"""See the GPUs that vLLM would use on machines: equal ones."""
+"""Tell which GPUs vLLM would use on machines: those that are equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a REF to a model in safetensors: a profile's, a folder's or a repo's."""
+"""Find the model in safetensors that a REF names: a profile's, a folder's or a repo's."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from launcher.machine.machine import Machine
 from launcher.models.profiles.profile import ModelProfile
 from launcher.plan.vllm.argv import VllmServing, vllm_argv
 from launcher.plan.vllm.flags import read_flags
-from launcher.plan.vllm.plan import Verdict, VllmPlan, VllmRequest, larger_pool, plan_vllm
+from launcher.plan.vllm.plan import VllmPlan, VllmRequest, VllmVerdict, larger_pool, plan_vllm
 from launcher.plan.workload import Limits, Workload
 
 
@@ -29,7 +29,7 @@ class VllmPlanned:
 
     @property
     def fits(self) -> bool:
-        return self.plan.verdict is Verdict.FITS
+        return self.plan.verdict is VllmVerdict.FITS
 
     def command_lines(self, serving: VllmServing | None = None) -> tuple[tuple[str, ...], ...]:
         """Return a command line for each machine, the head's first."""
@@ -78,7 +78,7 @@ def _planned(
         model=model,
         plan=plan,
         flags=(*model.flags, *passed),
-        larger=None if plan.verdict is Verdict.FITS else larger_pool(plan, request),
+        larger=None if plan.verdict is VllmVerdict.FITS else larger_pool(plan, request),
     )
 
 
@@ -99,7 +99,7 @@ def vllm_document(planned: VllmPlanned) -> dict[str, Any]:
         "schema": 1,
         "engine": "vllm",
         "model": plan.shape.source,
-        "fits": None if plan.verdict is Verdict.UNCERTAIN else planned.fits,
+        "fits": None if plan.verdict is VllmVerdict.UNCERTAIN else planned.fits,
         "verdict": plan.verdict.value,
         "gpus": plan.tp * plan.pp,
         "gpu": plan.pool.name,
@@ -123,7 +123,7 @@ def vllm_document(planned: VllmPlanned) -> dict[str, Any]:
 
 
 def describe_ranks(plan: VllmPlan) -> str:
-    """Say the GPUs of a plan: `8 x NVIDIA H200 (-tp 8)`."""
+    """Name the GPUs of a plan: `8 x NVIDIA H200 (-tp 8)`."""
     if plan.pool.in_ram:
         return plan.pool.name
     pipeline = "" if plan.pp == 1 else f" -pp {plan.pp}"

@@ -1,6 +1,6 @@
 """Decide the life of a gang, one llama-server with ranks on other machines: state x event -> effects. Pure.
 
-It is raised whole and ends whole: who runs it again does so under a new epoch.
+A gang is raised whole and ends whole; each of its runs has an epoch, later than those before.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Gang:
     phase: Phase = Phase.RAISING
     ready: frozenset[int] = frozenset()  # ranks, by seat
     heard: tuple[float, ...] = ()  # when each was heard of last
-    since: float = 0.0  # the phase began
-    answered: float = 0.0  # llama-server gave its last sign of life
-    asked: float = 0.0
+    since: float = 0.0  # when the phase began
+    answered: float = 0.0  # when llama-server gave its last sign of life
+    asked: float = 0.0  # when it was last asked for one
     status: int = 0  # llama-server's exit status
 
 
@@ -110,11 +110,11 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """End all of it: with llama-server's status, or because a rank, or without a seat the server, is lost."""
+    """End the gang with this exit status."""
 
     status: int = 0
-    seat: int | None = None
-    why: str = ""
+    seat: int | None = None  # of the rank that was lost
+    why: str = ""  # it was lost, or llama-server was; empty: llama-server ended by itself
 
 
 Effect = Raise | Serve | Beat | Ask | Leave

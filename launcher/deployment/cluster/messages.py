@@ -49,8 +49,8 @@ def read_message(line: bytes) -> Message | None:
         return None
 
 
-class Lines:
-    """Lines of a peer as they come in; what is longer than any message is dropped."""
+class LineBuffer:
+    """The lines of a peer, whole as they come in; what is longer than any message is dropped."""
 
     def __init__(self) -> None:
         self._rest = b""

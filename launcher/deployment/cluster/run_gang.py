@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launcher.deployment.cluster import gang
-from launcher.deployment.cluster.messages import LOADED, WANTED, Lines, Word, read_message
-from launcher.deployment.cluster.seats import GangSpec, Place, choose, parse_spec, rank_name
+from launcher.deployment.cluster.messages import LOADED, WANTED, LineBuffer, Word, read_message
+from launcher.deployment.cluster.seats import GangSpec, RankPlace, choose, parse_spec, rank_name
 from launcher.deployment.cluster.ssh import last_line, launcher_argv
 from launcher.deployment.process import MARKER
 from launcher.deployment.supervisor.protect import before_exec
@@ -39,9 +39,9 @@ _PORTS = (20_000, 32_000)  # below those that systems give to whoever asks for a
 class Tunnel:
     """The ssh of one rank."""
 
-    def __init__(self, argv: Sequence[str], place: Place) -> None:
+    def __init__(self, argv: Sequence[str], place: RankPlace) -> None:
         self.place = place
-        self.lines = Lines()
+        self.lines = LineBuffer()
         self.errors = b""
         self.process = subprocess.Popen(
             argv,
@@ -72,7 +72,7 @@ class Tunnel:
 class GangRunner:
     """Carry out what `gang` decides."""
 
-    def __init__(self, spec: GangSpec, argv: Sequence[str], memory: Memory) -> None:
+    def __init__(self, spec: GangSpec, argv: Sequence[str], memory: GangMemory) -> None:
         self._spec, self._argv, self._memory = spec, argv, memory
         self._epoch, self._places = memory.begin(spec)
         self._gang = gang.Gang()
@@ -244,7 +244,7 @@ class _SignOfLife:
             self._is_asking = False
 
 
-class Memory:
+class GangMemory:
     """What outlives one run: the last epoch, and which machines were lost when."""
 
     def __init__(self, file: Path) -> None:
@@ -256,7 +256,7 @@ class Memory:
             self._epoch = given.whole("epoch")
             self._lost = {node: float(at) for node, at in given.object_at("lost").wholes_by_key().items()}
 
-    def begin(self, spec: GangSpec) -> tuple[int, tuple[Place, ...]]:
+    def begin(self, spec: GangSpec) -> tuple[int, tuple[RankPlace, ...]]:
         """Return a new epoch, higher than any before, and where the ranks are to be."""
         self._epoch = max(self._epoch + 1, time.time_ns() // 1_000_000)
         self._save()
@@ -277,7 +277,7 @@ class Memory:
 
 def main(words: Sequence[str]) -> int:
     spec_text, _, *argv = words
-    memory = Memory(Path(os.environ[MARKER]).with_suffix(".gang"))
+    memory = GangMemory(Path(os.environ[MARKER]).with_suffix(".gang"))
     return GangRunner(parse_spec(spec_text), argv, memory).run()
 
 

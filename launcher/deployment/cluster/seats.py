@@ -17,7 +17,7 @@ _MOST_BYTES = 1 << 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class RankPlace:
     """A device of a machine, by the name that it has there."""
 
     node: str
@@ -26,10 +26,10 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seat:
+class RankSeat:
     """A rank's part of the plan: the same on each of its places, which are alike."""
 
-    places: tuple[Place, ...]
+    places: tuple[RankPlace, ...]
     port: int  # here, where the tunnel to it begins
     n_bytes: int
 
@@ -38,15 +38,20 @@ class Seat:
 class GangSpec:
     name: str  # of its ranks, less their numbers
     engine_sha256: str
-    seats: tuple[Seat, ...]
+    seats: tuple[RankSeat, ...]
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The machines that its ranks may be on."""
+        return tuple(sorted({place.node for seat in self.seats for place in seat.places}))
 
 
-def choose(spec: GangSpec, lost: Mapping[str, float], now: float) -> tuple[Place, ...]:
+def choose(spec: GangSpec, lost: Mapping[str, float], now: float) -> tuple[RankPlace, ...]:
     """Return a place of its own for each seat: the first on a machine that was not lost lately.
 
     `lost` has the time of each machine's last loss. A seat without such a place gets the one lost first.
     """
-    chosen: list[Place] = []
+    chosen: list[RankPlace] = []
     for seat in spec.seats:
         taken = {(place.node, place.device) for place in chosen}
         free = [place for place in seat.places if (place.node, place.device) not in taken] or list(
@@ -86,13 +91,13 @@ def parse_spec(text: str) -> GangSpec:
     return GangSpec(name=given.text("name"), engine_sha256=given.text("engine_sha256"), seats=seats)
 
 
-def _seat(given: JsonObject) -> Seat:
+def _seat(given: JsonObject) -> RankSeat:
     places = tuple(
-        Place(node=each.text("node"), remote=read_remote(each), device=each.text("device"))
+        RankPlace(node=each.text("node"), remote=read_remote(each), device=each.text("device"))
         for each in given.objects_at("places")
     )
     if not 0 < len(places) <= _MOST_PLACES:
         raise given.malformed("places", "is empty, or too long")
-    return Seat(
+    return RankSeat(
         places=places, port=given.whole("port", 1, 65535), n_bytes=given.whole("bytes", 0, _MOST_BYTES)
     )

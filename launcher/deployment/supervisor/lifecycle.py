@@ -19,9 +19,6 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-ENDED = frozenset({State.STOPPED, State.FAILED})
-
-
 class Timer(StrEnum):
     RESTART = "restart"
     GRACE = "grace"

@@ -31,7 +31,7 @@ class HeadTime:
 
 
 def head_time(head_size: int, kind: str, rates: Mapping[str, int], factor: float = 1.0) -> HeadTime:
-    """Return the time for a head of so many values: of the measured `rates`, else `factor` times the usual.
+    """Return the time for a head of so many values: as measured, else `factor` times the usual.
 
     `rates` are cached tokens a second, by `attention_key`.
     """

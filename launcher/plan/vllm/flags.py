@@ -34,7 +34,7 @@ _MOST_CTX = 1 << 31
 
 
 def read_flags(
-    flags: Sequence[str], request: VllmRequest, whose: str = "it"
+    flags: Sequence[str], request: VllmRequest, whose: str = "the command line"
 ) -> tuple[VllmRequest, tuple[str, ...]]:
     """Return the request with what the flags ask for, and the flags to pass on. Raises UsageError."""
     passed: list[str] = []
@@ -47,7 +47,10 @@ def read_flags(
                 hint=f"leave it out; flags that can be given: {', '.join(sorted({*_PLANNED, *_FREE}))}",
             )
         elif (value is None) != (_FREE[name] == 0):
-            raise UsageError(f"{name} takes {'a value' if _FREE[name] else 'no value'}", hint=f"mend {name}")
+            raise UsageError(
+                f"{name} takes {'a value' if _FREE[name] else 'no value'}",
+                hint=f"{name} VALUE" if _FREE[name] else name,
+            )
         else:
             passed += [name] if value is None else [name, value]
     return request, tuple(passed)

@@ -40,7 +40,7 @@ class RankLedger:
     tokens: Between  # of all requests together
 
     def missing_for(self, tokens: int) -> Between:
-        """Return the bytes a rank lacks to hold so many tokens, surely and at least; 0 where none."""
+        """Return the bytes a rank lacks to hold so many tokens: surely, and at most."""
         need = blocks(tokens) * _BLOCK * self.token_bytes
         return Between(low=max(need - self.cache.high, 0), high=max(need - self.cache.low, 0))
 

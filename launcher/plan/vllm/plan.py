@@ -17,7 +17,7 @@ _LEAST_CTX = 8192  # a shorter one is not offered by itself
 _MOST_REQUESTS = 1024  # vLLM's own on its largest GPUs; it samples for all of them at once as it starts
 
 
-class Verdict(StrEnum):
+class VllmVerdict(StrEnum):
     FITS = "fits"
     UNCERTAIN = "uncertain"  # the band of the runtime lies across the budget: no yes
     DOES_NOT_FIT = "does not fit"
@@ -87,10 +87,10 @@ class VllmPlan:
         return self.ledger.missing_for(self.ctx_size * self.n_parallel)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> VllmVerdict:
         if self.missing.high == 0:
-            return Verdict.FITS
-        return Verdict.UNCERTAIN if self.missing.low == 0 else Verdict.DOES_NOT_FIT
+            return VllmVerdict.FITS
+        return VllmVerdict.UNCERTAIN if self.missing.low == 0 else VllmVerdict.DOES_NOT_FIT
 
     @property
     def lack(self) -> str:
@@ -98,7 +98,7 @@ class VllmPlan:
         missing = self.missing
         each = "of RAM" if self.pool.in_ram else f"on each of {self.tp * self.pp} GPUs"
         for_what = f"for {self.ctx_size * self.n_parallel} tokens of cache"
-        if self.verdict is Verdict.UNCERTAIN:
+        if self.verdict is VllmVerdict.UNCERTAIN:
             return (
                 f"it may lack up to {format_bytes(missing.high)} {each} {for_what}: "
                 "what vLLM itself takes is known to 4-8 GiB only"
@@ -151,7 +151,7 @@ def larger_pool(plan: VllmPlan, request: VllmRequest) -> VllmPlan | None:
             ctx_size=plan.ctx_size, n_parallel=request.n_parallel, utilisation=request.utilisation
         )
         larger = plan_vllm(plan.shape, pool, free)
-        if larger.verdict is Verdict.FITS:
+        if larger.verdict is VllmVerdict.FITS:
             return larger
     return None
 

@@ -48,7 +48,7 @@ class HeadCache:
         return 2 * max(self.n_kv_heads // tp, 1) * self.head_dim * item_bytes
 
     def repeated_bytes(self, tp: int) -> int:
-        """Return what a layer's weights are larger by on each of more ranks than heads."""
+        """Return the bytes that a layer has more on each rank, if ranks are more than heads."""
         return self.weight_bytes * max(tp - self.n_kv_heads, 0) // tp
 
 

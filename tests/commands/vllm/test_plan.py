@@ -50,7 +50,7 @@ def test_ranks_on_two_machines_have_a_command_each(here: Here) -> None:
     ("flags", "workload", "limits", "sentence"),
     [
         (("-tp", "3"), Workload(), Limits(), "64 attention heads do not divide among 3 GPUs"),
-        (("--api-key", "secret"), Workload(), Limits(), "it has --api-key"),
+        (("--api-key", "secret"), Workload(), Limits(), "the command line has --api-key"),
         ((), Workload(cache_type_k=CacheType.Q8_0), Limits(), "another option of llama.cpp's"),
         ((), Workload(), Limits(gpus=("CUDA0",)), "another option of llama.cpp's"),
         ((), Workload(ctx_size=300_000), Limits(), "more than the model's 262144 tokens"),

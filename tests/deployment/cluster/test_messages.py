@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.deployment.cluster.messages import Lines, Message, Word, format_message, read_message
+from launcher.deployment.cluster.messages import LineBuffer, Message, Word, format_message, read_message
 
 
 def test_a_message_survives_its_line() -> None:
@@ -26,7 +26,7 @@ def test_no_escape_sequence_of_a_peer_is_said() -> None:
 
 
 def test_lines_come_whole_in_whatever_pieces_and_long_ones_are_dropped() -> None:
-    lines = Lines()
+    lines = LineBuffer()
     assert lines.add(b'{"say": ') == []
     assert lines.add(b'"well"}\n\n{"say"') == [b'{"say": "well"}']
     assert lines.add(b"x" * 100_000) == []

@@ -10,8 +10,8 @@ from launcher.deployment.cluster.remote import Remote
 from launcher.deployment.cluster.seats import (
     AVOID_S,
     GangSpec,
-    Place,
-    Seat,
+    RankPlace,
+    RankSeat,
     choose,
     format_spec,
     parse_spec,
@@ -20,16 +20,17 @@ from launcher.errors import UsageError
 from launcher.system.json_object import Malformed
 
 
-def place(node: str, device: str = "CUDA0") -> Place:
-    return Place(node=node, remote=Remote(target=f"me@{node}"), device=device)
+def place(node: str, device: str = "CUDA0") -> RankPlace:
+    return RankPlace(node=node, remote=Remote(target=f"me@{node}"), device=device)
 
 
-def spec(*seats: tuple[Place, ...]) -> GangSpec:
+def spec(*seats: tuple[RankPlace, ...]) -> GangSpec:
     return GangSpec(
         name="kimi-0a1b2c",
         engine_sha256="0" * 64,
         seats=tuple(
-            Seat(places=places, port=50000 + number, n_bytes=1 << 30) for number, places in enumerate(seats)
+            RankSeat(places=places, port=50000 + number, n_bytes=1 << 30)
+            for number, places in enumerate(seats)
         ),
     )
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import pytest
 
 from launcher.deployment.supervisor.lifecycle import (
-    ENDED,
     Answered,
     Arm,
     AskExit,
@@ -161,7 +160,7 @@ def check(world: World, policy: Policy) -> None:
     assert world.children <= 1
     assert not life.child or life.state in LIVE
     assert not life.condemned or (life.child and life.state in {State.STARTING, State.STOPPING})
-    assert world.left == (life.state in ENDED and world.began)
+    assert world.left == (life.state in {State.STOPPED, State.FAILED} and world.began)
     assert len(life.timers) <= 1
     assert len(life.crashes) <= policy.max_restarts + 1
     match life.state:

@@ -9,7 +9,7 @@ import pytest
 from launcher.errors import UsageError
 from launcher.plan.vllm.from_config import WeightFiles, shape_of
 from launcher.plan.vllm.ledger import RUNTIME_BYTES
-from launcher.plan.vllm.plan import GpuPool, Verdict, VllmRequest, larger_pool, plan_vllm
+from launcher.plan.vllm.plan import GpuPool, VllmRequest, VllmVerdict, larger_pool, plan_vllm
 from launcher.plan.vllm.shape import ModelShape
 from launcher.units import GIB
 
@@ -44,18 +44,18 @@ def test_the_verdict_is_yes_only_with_the_most_that_vllm_may_take() -> None:
         for gib in (low - GIB, low + GIB, high - GIB, high + GIB)
     }
     assert list(kinds.values()) == [
-        Verdict.DOES_NOT_FIT,
-        Verdict.UNCERTAIN,
-        Verdict.UNCERTAIN,
-        Verdict.FITS,
+        VllmVerdict.DOES_NOT_FIT,
+        VllmVerdict.UNCERTAIN,
+        VllmVerdict.UNCERTAIN,
+        VllmVerdict.FITS,
     ]
 
 
 def test_a_context_that_nobody_stated_is_what_is_sure() -> None:
     full = plan_vllm(qwen(), pool(79.1), VllmRequest())
-    assert (full.ctx_size, full.verdict) == (40960, Verdict.FITS)
+    assert (full.ctx_size, full.verdict) == (40960, VllmVerdict.FITS)
     short = plan_vllm(qwen(), pool(30), VllmRequest())
-    assert short.verdict is Verdict.FITS
+    assert short.verdict is VllmVerdict.FITS
     assert short.ctx_size % 1024 == 0
     assert short.ctx_size <= short.ledger.tokens.low < short.ctx_size + 1024
     assert plan_vllm(qwen(), pool(79.1), VllmRequest(n_parallel=8)).ctx_size == 40960
@@ -66,7 +66,7 @@ def test_a_context_that_nobody_stated_is_what_is_sure() -> None:
 def test_requests_at_once_need_the_cache_of_all() -> None:
     one = plan_vllm(qwen(), pool(40), VllmRequest(ctx_size=32768))
     many = plan_vllm(qwen(), pool(40), VllmRequest(ctx_size=32768, n_parallel=64))
-    assert (one.verdict, many.verdict) == (Verdict.FITS, Verdict.DOES_NOT_FIT)
+    assert (one.verdict, many.verdict) == (VllmVerdict.FITS, VllmVerdict.DOES_NOT_FIT)
     assert many.missing.high - many.missing.low == RUNTIME_BYTES[1] - RUNTIME_BYTES[0]
 
 
@@ -98,7 +98,7 @@ def test_ranks_are_as_many_on_each_machine() -> None:
 
 
 def test_requests_that_vllm_samples_at_once_are_bounded() -> None:
-    assert plan_vllm(qwen(), pool(80), VllmRequest(ctx_size=16, n_parallel=1024)).verdict is Verdict.FITS
+    assert plan_vllm(qwen(), pool(80), VllmRequest(ctx_size=16, n_parallel=1024)).verdict is VllmVerdict.FITS
     with pytest.raises(UsageError, match="-np 1025 is more than 1024"):
         plan_vllm(qwen(), pool(80), VllmRequest(ctx_size=16, n_parallel=1025))
 
@@ -106,10 +106,10 @@ def test_requests_that_vllm_samples_at_once_are_bounded() -> None:
 def test_what_would_do_is_a_plan_that_fits() -> None:
     request = VllmRequest()
     small = plan_vllm(qwen(120 * GIB), pool(79.1), request)
-    assert small.verdict is Verdict.DOES_NOT_FIT
+    assert small.verdict is VllmVerdict.DOES_NOT_FIT
     larger = larger_pool(small, request)
     assert larger is not None
-    assert (larger.tp * larger.pp, larger.verdict) == (2, Verdict.FITS)
+    assert (larger.tp * larger.pp, larger.verdict) == (2, VllmVerdict.FITS)
     assert larger_pool(plan_vllm(qwen(9000 * GIB), pool(24), request), request) is None
 
 
