@@ -13,7 +13,7 @@ from launcher.errors import NotFound, UsageError
 from launcher.system.atomic_files import write_atomically
 from launcher.system.json_object import JsonObject, Malformed, parse_json
 from launcher.system.locks import exclusive
-from launcher.system.owned_files import read_file
+from launcher.system.owned_files import check_unchangeable, read_file
 
 HERE = "here"  # the name of the machine that this launcher runs on
 
@@ -47,6 +47,7 @@ def check_node_name(name: str) -> str:
 def read_nodes(file: Path) -> tuple[Node, ...]:
     """Return the nodes, by name. Raises UsageError for a file that cannot be read."""
     try:
+        check_unchangeable(file)  # ssh's config file and a program are in it
         content, _ = read_file(file, _MOST_BYTES)
         document = JsonObject(parse_json(content))
         document.whole("schema", _SCHEMA, _SCHEMA)

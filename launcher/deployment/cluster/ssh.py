@@ -86,9 +86,10 @@ def ask_launcher(
         answer: object = parse_json(out)
         if isinstance(answer, dict) and "error" in answer:
             problem = JsonObject(answer).object_at("error")
+            hint = one_line(problem.optional_text("hint") or "", _MOST_SAID)
             raise UsageError(
                 f"{where}: {one_line(problem.text('message'), _MOST_SAID)}",
-                hint=one_line(problem.optional_text("hint") or "", _MOST_SAID) or None,
+                hint=f"on {where}, as it says: {hint}" if hint else None,  # a peer's word, and not for here
             )
     except Malformed as error:
         raise UsageError(

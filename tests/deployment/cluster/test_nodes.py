@@ -42,6 +42,14 @@ def test_a_file_with_anything_else_in_it_is_refused(tmp_path: Path, key: str, va
         read_nodes(file)
 
 
+def test_a_file_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.json"
+    change_nodes(file, lambda nodes: (*nodes, BOX))
+    file.chmod(0o666)
+    with pytest.raises(UsageError, match="every user can change it"):
+        read_nodes(file)
+
+
 def test_a_node_is_found_by_name_and_by_target() -> None:
     assert find_node((BOX,), "box") is BOX
     assert find_node((BOX,), "me@box") is BOX

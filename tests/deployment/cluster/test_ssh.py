@@ -66,7 +66,7 @@ def test_an_error_there_is_one_here(peer: Path) -> None:
     with pytest.raises(UsageError, match="me@box: no ") as caught:
         ssh.ask_launcher(BOX, ("up",))
     assert caught.value.message.isprintable()
-    assert caught.value.hint == "launcher ls"
+    assert caught.value.hint == "on me@box, as it says: launcher ls"
 
 
 def test_a_machine_that_is_away_says_what_ssh_says(peer: Path) -> None:
