@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from launcher.errors import NotFound, UsageError
@@ -26,7 +27,7 @@ def read_folder(folder: Path) -> tuple[object, int]:
     index = folder / _INDEX
     names = _files_of(index) if index.exists() else {_ONE_FILE}
     try:
-        sizes = sum((folder / name).stat().st_size for name in names)
+        sizes = sum(_size_of(folder / name) for name in names)
     except OSError as error:
         raise NotFound(
             f"{folder} lacks {Path(str(error.filename)).name}, which its index names",
@@ -49,6 +50,13 @@ def read_repo(repo: str, endpoint: Endpoint) -> tuple[object, int]:
     if not sizes:
         raise NotFound(f"{repo} has no safetensors", hint="name a repo, as Qwen/Qwen3-8B is one")
     return ask_json(repo, commit, _CONFIG, _MOST_CONFIG, endpoint), sum(sizes)
+
+
+def _size_of(path: Path) -> int:
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise UsageError(f"{path} is no regular file", hint="fetch it again")
+    return about.st_size
 
 
 def _files_of(index: Path) -> set[str]:

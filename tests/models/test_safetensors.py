@@ -96,3 +96,17 @@ def test_a_repo_whose_config_is_no_json_or_too_large_is_refused(
     hub.publish("user/empty", {"config.json": b"{}"})
     with pytest.raises(NotFound, match="no safetensors"):
         read_repo("user/empty", endpoint)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_weights_that_are_no_file_have_no_size(tmp_path: Path, kind: str) -> None:
+    weights = folder_with(tmp_path) / "model.safetensors"
+    match kind:
+        case "pipe":
+            os.mkfifo(weights)
+        case "folder":
+            weights.mkdir()
+        case _:
+            weights.symlink_to("/dev/zero")
+    with pytest.raises(UsageError, match="is no regular file"):
+        read_folder(tmp_path)

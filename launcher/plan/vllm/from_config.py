@@ -33,6 +33,7 @@ _MOST_EXPERTS = 1 << 14
 _VOCAB_STEP = 64  # vLLM pads a vocabulary to a multiple (DEFAULT_VOCAB_PADDING_SIZE)
 _STEP_KEYS = {"group_size", "weight_block_size", "block_structure"}  # of a quantization_config
 _MOST_STEP = 1 << 16
+_MOST_NARROW = 8  # times than 16 bits: 2 bits a weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,10 +214,11 @@ class _Reader:
         """
         have = self._files.weight_bytes - (self._files.tower_bytes or 0)
         least = (have - rest + needed) * 2 // self._item
-        if self._step is None and have < least:
+        least, how = (least, "without") if self._step is None else (least // _MOST_NARROW, "with any")
+        if have < least:
             raise UsageError(
                 f"the files of {self._files.source} have {have} bytes, fewer than its config.json says: "
-                f"{least} without quantisation",
+                f"{least} {how} quantisation",
                 hint="fetch all of its files; one that is quantised says so in quantization_config",
             )
 

@@ -78,6 +78,8 @@ def test_files_of_what_says_that_it_is_quantised_may_be_small() -> None:
     config = {**LLAMA, "architectures": ["LlamaForCausalLM"], "quantization_config": quantisation}
     shape = shape_of(config, WeightFiles(source="folder", weight_bytes=700_000))
     assert shape.is_quantised
+    with pytest.raises(UsageError, match="with any quantisation"):
+        shape_of(config, WeightFiles(source="folder", weight_bytes=100_000))
     assert [(each.width, each.step) for each in shape.widths] == [(128, 128), (256, 128), (128, 1)]
 
 
