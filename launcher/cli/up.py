@@ -50,7 +50,7 @@ def up(
     from launcher.cli.requests import is_vllm, up_request
     from launcher.cli.show.deployments import deployment_json, render_deployment
     from launcher.cli.show.short_plan import NextCommands
-    from launcher.commands.cluster.there import ClusterUp
+    from launcher.commands.cluster.there import ClusterRequest
     from launcher.commands.cluster.up import up_on_cluster
     from launcher.commands.foreground import stay_up
     from launcher.commands.planned import Planned
@@ -87,8 +87,8 @@ def up(
             stay_up(here, request, announce)
             return
         if cluster:
-            asked = ClusterUp(request=request, words=tuple(spell(plan_options)), flags=ctx.obj)
-            announce(up_on_cluster(here, asked))
+            cluster_request = ClusterRequest(request=request, words=tuple(spell(plan_options)), flags=ctx.obj)
+            announce(up_on_cluster(here, cluster_request))
             return
         outcome = rehearse(here, request) if dry_run else bring_model_up(here, request)
     if isinstance(outcome, Planned):

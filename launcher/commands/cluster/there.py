@@ -24,7 +24,7 @@ _AGENT = "SSH_AUTH_SOCK"  # ssh's keys may be with an agent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterUp:
+class ClusterRequest:
     """A request for the cluster, and the words that `up` on another machine is given for it."""
 
     request: UpRequest
@@ -32,11 +32,11 @@ class ClusterUp:
     flags: tuple[str, ...] = ()  # llama-server's
 
 
-def up_there(here: Here, asked: ClusterUp, named: Named, node: Node) -> Deployment:
+def up_there(here: Here, cluster_request: ClusterRequest, named: Named, node: Node) -> Deployment:
     """Have the launcher there start the model, and keep a tunnel to it. Raises what `ask_launcher` does."""
-    words = ("up", asked.request.plan.ref, *asked.words, "--name", named.name)
+    words = ("up", cluster_request.request.plan.ref, *cluster_request.words, "--name", named.name)
     try:
-        answer = ask_launcher(node.remote, words, asked.flags, limit_s=_LOAD_S)
+        answer = ask_launcher(node.remote, words, cluster_request.flags, limit_s=_LOAD_S)
         try:
             there = parse_deployment(json.dumps(answer))
         except ValueError as error:
@@ -44,7 +44,7 @@ def up_there(here: Here, asked: ClusterUp, named: Named, node: Node) -> Deployme
                 f"what {node.name} says of {named.name} cannot be read: {error}",
                 hint=f"launcher --version, here and on {node.name}",
             ) from error
-        return _lead_to(here, asked.request, named, node, there)
+        return _lead_to(here, cluster_request.request, named, node, there)
     except BaseException:
         with contextlib.suppress(LauncherError):
             ask_launcher(node.remote, ("stop", named.name))

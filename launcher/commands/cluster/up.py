@@ -7,7 +7,7 @@ import os
 from launcher.commands.claims import claim
 from launcher.commands.cluster.place import plan_over_nodes
 from launcher.commands.cluster.split import Machines, rows_here, up_split
-from launcher.commands.cluster.there import ClusterUp, up_there
+from launcher.commands.cluster.there import ClusterRequest, up_there
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect, opened_once
 from launcher.commands.planned import fitting
@@ -19,12 +19,12 @@ from launcher.errors import DoesNotFit, UsageError
 from launcher.progress import remark
 
 
-def up_on_cluster(here: Here, asked: ClusterUp) -> Deployment:
+def up_on_cluster(here: Here, cluster_request: ClusterRequest) -> Deployment:
     """Start the model where it fits, whole before split; return it, or the one that runs, once it answers.
 
     Raises DoesNotFit, and what its parts raise; afterwards nothing runs that did not run before.
     """
-    request = asked.request
+    request = cluster_request.request
     _check(request)
     target = opened_once(inspect(here, request.plan.ref, request.plan.quant))
     named = look_up(here, request, target.model_id)
@@ -43,7 +43,7 @@ def up_on_cluster(here: Here, asked: ClusterUp) -> Deployment:
             if node is None:
                 return up(here, request)
             here.on_progress(remark("cluster", f"{named.name} fits on {chosen}, and is started there"))
-            return up_there(here, asked, named, node)
+            return up_there(here, cluster_request, named, node)
         if cluster.split and cluster.planned is not None:
             names = ", ".join(member.name for member in cluster.split)
             here.on_progress(remark("cluster", f"{named.name} is split over {names}"))

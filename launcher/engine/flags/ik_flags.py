@@ -10,8 +10,9 @@ from launcher.plan.memory.ik import HEADS_MIB
 from launcher.plan.modes import FlashAttention, LoadMode
 from launcher.plan.plan import Plan
 
-# Its options that a plan never writes and that would move memory: caches of two types, tensors merged, a part
-# of the graph on every device (gpt_params_find_arg, common/common.cpp in ik-llama-cpp-python 0.1.5).
+# ik_llama.cpp's options that a plan never writes and that would move memory: caches of two types, tensors
+# merged, a part of the graph on every device (gpt_params_find_arg, common/common.cpp in
+# ik-llama-cpp-python 0.1.5).
 _MOVES_MEMORY = frozenset(
     [
         *("-no-fa", "--no-flash-attn", "-thp", "--transparent-huge-pages", "--fit", "--fit-margin"),
@@ -23,8 +24,8 @@ _MOVES_MEMORY = frozenset(
     ]
 )
 
-# Options of llama.cpp that it has in another sense: its --fit is a switch, and off; it names buffer sizes by
-# default, and every prompt from --verbosity 1 on.
+# Options of llama.cpp that mean something else there: --fit is a switch, and off; the log has buffer sizes
+# by default, and every prompt from --verbosity 1 on.
 _OTHERS = frozenset({"-fit", "-lv"})
 
 
@@ -45,10 +46,10 @@ def check_plan(plan: Plan, builder: ArgvBuilder) -> None:
 def translate(builder: ArgvBuilder) -> None:
     """Turn the options that were collected for llama.cpp into those of ik_llama.cpp."""
     builder.parts = [
-        # what its auto means
+        # what `auto` means there
         (name, spelling, FlashAttention.ON if (name, value) == ("-fa", FlashAttention.AUTO) else value)
         for name, spelling, value in builder.parts
-        if name not in _OTHERS and (name, value) != ("-dev", "none")  # it has no word for no device
+        if name not in _OTHERS and (name, value) != ("-dev", "none")  # it cannot be told to use none
     ]
     # latents are cached, and unpacked for prompts (plan/memory/ik.py); other models take no notice
     builder.add("-mla", "3", "the cache of MLA")
