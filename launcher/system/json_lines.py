@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from launcher.system.json_object import Malformed
+from launcher.system.locks import exclusive
 from launcher.system.owned_files import open_file
 from launcher.system.small_files import read_small
 
@@ -23,9 +24,10 @@ _Value = TypeVar("_Value")
 def append_json(path: Path, document: Mapping[str, object]) -> None:
     """Append a line. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > LIMIT_BYTES:
-            path.replace(_older(path))
+    if _is_full(path):
+        with exclusive(path.with_name(f"{path.name}.lock")):
+            if _is_full(path):  # nobody has begun a new file meanwhile
+                path.replace(_older(path))
     line = f"{json.dumps(document)}\n".encode()
     descriptor = open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     try:
@@ -58,6 +60,13 @@ def last_changed(path: Path) -> tuple[tuple[int, int], ...]:
             about = each.stat()
             found.append((about.st_mtime_ns, about.st_size))
     return tuple(found)
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        return path.stat().st_size > LIMIT_BYTES
+    except FileNotFoundError:
+        return False
 
 
 def _older(path: Path) -> Path:

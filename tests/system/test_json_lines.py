@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from launcher.system import json_lines
 from launcher.system.json_lines import LIMIT_BYTES, append_json, last_changed, read_json_lines
 from launcher.system.json_object import JsonObject, parse_json
 
@@ -28,6 +30,25 @@ def test_lines_are_read_oldest_first_across_the_limit(tmp_path: Path) -> None:
     append_json(path, {"n": 2})
     assert path.stat().st_size < 100
     assert _read(path) == [1, 2]
+
+
+def test_two_that_find_the_file_full_begin_one_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kept.jsonl"
+    append_json(path, {"n": 1})
+    with path.open("a") as file:
+        file.write(" " * LIMIT_BYTES + "\n")
+    lock = json_lines.exclusive
+
+    def after_another(at: Path) -> AbstractContextManager[int]:
+        monkeypatch.undo()
+        append_json(path, {"n": 2})
+        return lock(at)
+
+    monkeypatch.setattr(json_lines, "exclusive", after_another)
+    append_json(path, {"n": 3})
+    assert _read(path) == [1, 2, 3]
 
 
 def test_half_a_line_costs_only_itself(tmp_path: Path) -> None:
