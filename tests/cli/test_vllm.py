@@ -42,3 +42,8 @@ def test_four_h200_are_refused_with_what_is_missing_and_what_would_do() -> None:
     assert document["would_do"] == "8 x NVIDIA H200 (-tp 8)"
     assert [round(size / (1 << 30), 1) for size in document["rank"]["missing_bytes"]] == [16.7, 20.7]
     assert document["argv"] == []
+    shown = launcher(
+        "plan", "kimi-k2.5", "--gpu", "h200:4", "--ram", "1T", "--engine", "vllm", "--offline", timeout_s=120
+    )
+    [cache] = [line for line in shown.stdout.splitlines() if line.startswith(" cache")]
+    assert cache.split() == ["cache", "none"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from launcher.cli.show.tables import bullets, facts, grid
 from launcher.commands.vllm.plan import VllmPlanned, describe_ranks
@@ -37,9 +37,7 @@ def render_vllm(planned: VllmPlanned) -> RenderableType:
                 ("fits", _finding(planned)),
             ]
         ),
-        Text(""),
         _ledger(planned),
-        Text(""),
         bullets(_reasons(planned)),
     )
 
@@ -76,7 +74,7 @@ def _ledger(planned: VllmPlanned) -> RenderableType:
     rows = [
         ("weights", f"{ledger.weights / GIB:.1f}"),
         ("vLLM itself, estimated", _gib(ledger.runtime)),
-        ("cache", _gib(ledger.cache) if plan.ram_cache_gib is None else f"{plan.ram_cache_gib}.0"),
+        ("cache", _room(ledger.cache) if plan.ram_cache_gib is None else f"{plan.ram_cache_gib}.0"),
         (share, f"{ledger.budget / GIB:.1f}"),
     ]
     return grid(("memory" if plan.pool.in_ram else "a GPU", "GiB"), rows, right=frozenset({"GiB"}))
@@ -98,6 +96,10 @@ def _reasons(planned: VllmPlanned) -> Iterator[str]:
 
 def _gib(band: Between) -> str:
     return f"{band.low / GIB:.1f} to {band.high / GIB:.1f}"
+
+
+def _room(band: Between) -> str:
+    return "none" if band.high <= 0 else _gib(replace(band, low=max(band.low, 0)))
 
 
 def _thousands(band: Between) -> str:
