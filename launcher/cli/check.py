@@ -11,7 +11,6 @@ from launcher.cli.options.bundles import EngineOptions, MachineOptions
 from launcher.cli.options.single import Offline, OptionalRef
 from launcher.cli.show.output import Output
 from launcher.errors import DoesNotFit, EngineFailed, UsageError
-from launcher.plan.plan import Finding
 
 if TYPE_CHECKING:
     from launcher.commands.check import Checked
@@ -50,6 +49,7 @@ def check(
     from launcher.commands.check import CheckRequest
     from launcher.commands.check_router import check_any
     from launcher.plan.check.pace import Point
+    from launcher.plan.plan import Finding
 
     words: tuple[str, ...] = ctx.obj
     if not words and ref is not None and "llama" in ref and " " in ref:
