@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from rich.console import Group, RenderableType
 
@@ -65,7 +64,7 @@ def _finding(planned: VllmPlanned) -> str:
 
 
 def _would_do(planned: VllmPlanned) -> str:
-    return "" if planned.larger is None else f"; {describe_ranks(planned.larger)} would do"
+    return "" if planned.would_do is None else f"; {planned.would_do} would do"
 
 
 def _ledger(planned: VllmPlanned) -> RenderableType:
@@ -74,7 +73,7 @@ def _ledger(planned: VllmPlanned) -> RenderableType:
     rows = [
         ("weights", f"{ledger.weights / GIB:.1f}"),
         ("vLLM itself, estimated", _gib(ledger.runtime)),
-        ("cache", _room(ledger.cache) if plan.ram_cache_gib is None else f"{plan.ram_cache_gib}.0"),
+        ("cache", _room(ledger.room) if plan.ram_cache_gib is None else f"{plan.ram_cache_gib}.0"),
         (share, f"{ledger.budget / GIB:.1f}"),
     ]
     return grid(("memory" if plan.pool.in_ram else "a GPU", "GiB"), rows, right=frozenset({"GiB"}))
@@ -99,7 +98,7 @@ def _gib(band: Between) -> str:
 
 
 def _room(band: Between) -> str:
-    return "none" if band.high <= 0 else _gib(replace(band, low=max(band.low, 0)))
+    return _gib(band) if band.high else "none"
 
 
 def _thousands(band: Between) -> str:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from launcher.commands.export.planned import Elsewhere
 from launcher.commands.export.written import OF_RANKS, written_ranks
-from launcher.commands.vllm.plan import VllmPlanned, describe_ranks
+from launcher.commands.vllm.plan import VllmPlanned
 from launcher.deployment.address import check_exposure
 from launcher.deployment.install.export import Format
 from launcher.deployment.install.ranks import HEAD, RANK, Ranks
 from launcher.deployment.record import deployment_name
 from launcher.engine.vllm_with_key import VARIABLE
-from launcher.errors import DoesNotFit, UsageError
+from launcher.errors import UsageError
 from launcher.plan.vllm.argv import VllmServing, vllm_argv
 from launcher.units import GIB
 
@@ -27,9 +27,7 @@ def export_vllm(planned: VllmPlanned, place: Elsewhere, format_: Format, image: 
         raise UsageError(
             f"export {format_} is for llama-server", hint="launcher export lws, sbatch or skypilot"
         )
-    if not planned.fits:
-        hint = None if planned.larger is None else f"{describe_ranks(planned.larger)} would do"
-        raise DoesNotFit(f"{planned.model.model_id} on vLLM: {planned.plan.lack}", hint=hint)
+    planned.check_fits()
     plan = planned.plan
     if plan.pool.in_ram:
         raise UsageError("ranks of vLLM are exported for GPUs", hint="--machine with GPUs, or --gpu")

@@ -12,7 +12,7 @@ from launcher.commands.here import Here
 from launcher.commands.probe import THIS_MACHINE
 from launcher.commands.up.request import UpRequest, look_up
 from launcher.commands.vllm.gpus import is_for_vllm
-from launcher.commands.vllm.plan import VllmPlanned, describe_ranks, plan_for_vllm, vllm_document
+from launcher.commands.vllm.plan import VllmPlanned, plan_for_vllm, vllm_document
 from launcher.deployment import claims
 from launcher.deployment.deploy import Request, bring_up
 from launcher.deployment.options import SupervisorOptions
@@ -20,7 +20,7 @@ from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor.ready import StallLimits
 from launcher.engine.environment import engine_env, is_secret
 from launcher.engine.vllm_with_key import VARIABLE, with_key_file
-from launcher.errors import DoesNotFit, NotFound, UsageError
+from launcher.errors import NotFound, UsageError
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST
 from launcher.plan.from_json import StoredPlan
@@ -51,9 +51,7 @@ def up_vllm(here: Here, request: UpRequest) -> Deployment:
     named = look_up(here, request, planned.model.model_id)
     if named.running is not None:
         return named.running
-    if not planned.fits:
-        hint = None if planned.larger is None else f"{describe_ranks(planned.larger)} would do"
-        raise DoesNotFit(f"{planned.model.model_id} on vLLM: {planned.plan.lack}", hint=hint)
+    planned.check_fits()
     program = _program(asked.engine, planned)
     key = claims.claim_key(here.settings.deployments_dir, named.name)
     claim(here, key, named.name, _rows(planned, machine), os.getpid())

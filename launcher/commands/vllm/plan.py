@@ -9,7 +9,7 @@ from typing import Any
 from launcher.commands.here import Here
 from launcher.commands.vllm.gpus import most_utilisation, pool_of, utilisation_of
 from launcher.commands.vllm.model import VllmModel, find_model, model_of
-from launcher.errors import LauncherError, UsageError
+from launcher.errors import DoesNotFit, LauncherError, UsageError
 from launcher.machine.machine import Machine
 from launcher.models.profiles.profile import ModelProfile
 from launcher.plan.vllm.argv import VllmServing, vllm_argv
@@ -30,6 +30,17 @@ class VllmPlanned:
     @property
     def fits(self) -> bool:
         return self.plan.verdict is VllmVerdict.FITS
+
+    @property
+    def would_do(self) -> str | None:
+        """The GPUs that would do, where these do not."""
+        return None if self.larger is None else describe_ranks(self.larger)
+
+    def check_fits(self) -> None:
+        """Raise DoesNotFit unless it surely fits."""
+        if not self.fits:
+            hint = None if self.would_do is None else f"{self.would_do} would do"
+            raise DoesNotFit(f"{self.model.model_id} on vLLM: {self.plan.lack}", hint=hint)
 
     def command_lines(self, serving: VllmServing | None = None) -> tuple[tuple[str, ...], ...]:
         """Return a command line for each machine, the head's first."""
@@ -93,7 +104,7 @@ def _refuse_others(workload: Workload, limits: Limits) -> None:
 
 def vllm_document(planned: VllmPlanned) -> dict[str, Any]:
     """Return the plan as JSON."""
-    plan, ledger, larger = planned.plan, planned.plan.ledger, planned.larger
+    plan, ledger = planned.plan, planned.plan.ledger
     missing = plan.missing
     return {
         "schema": 1,
@@ -113,11 +124,11 @@ def vllm_document(planned: VllmPlanned) -> dict[str, Any]:
             "weight_bytes": ledger.weights,
             "runtime_bytes": [ledger.runtime.low, ledger.runtime.high],
             "budget_bytes": ledger.budget,
-            "cache_bytes": [max(ledger.cache.low, 0), max(ledger.cache.high, 0)],
+            "cache_bytes": [ledger.room.low, ledger.room.high],
             "cache_token_bytes": ledger.token_bytes,
             "missing_bytes": [missing.low, missing.high],
         },
-        "would_do": None if larger is None else describe_ranks(larger),
+        "would_do": planned.would_do,
         "argv": [list(argv) for argv in planned.command_lines()] if planned.fits else [],
     }
 

@@ -39,10 +39,18 @@ class RankLedger:
     token_bytes: int  # of cache, on that rank
     tokens: Between  # of all requests together
 
+    @property
+    def room(self) -> Between:
+        """The bytes that are there for cache."""
+        return Between(low=max(self.cache.low, 0), high=max(self.cache.high, 0))
+
+    def lack_of(self, need: int) -> Between:
+        """Return the bytes a rank lacks for a cache of so many bytes: surely, and at most."""
+        return Between(low=max(need - self.cache.high, 0), high=max(need - self.cache.low, 0))
+
     def missing_for(self, tokens: int) -> Between:
         """Return the bytes a rank lacks to hold so many tokens: surely, and at most."""
-        need = blocks(tokens) * _BLOCK * self.token_bytes
-        return Between(low=max(need - self.cache.high, 0), high=max(need - self.cache.low, 0))
+        return self.lack_of(blocks(tokens) * _BLOCK * self.token_bytes)
 
 
 def blocks(tokens: int) -> int:

@@ -82,8 +82,7 @@ class VllmPlan:
     def missing(self) -> Between:
         """The bytes that a GPU lacks: surely, and at most."""
         if (gib := self.ram_cache_gib) is not None:  # in whole GiB
-            cache = self.ledger.cache
-            return Between(low=max(gib * GIB - cache.high, 0), high=max(gib * GIB - cache.low, 0))
+            return self.ledger.lack_of(gib * GIB)
         return self.ledger.missing_for(self.ctx_size * self.n_parallel)
 
     @property
