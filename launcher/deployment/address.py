@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from launcher.engine.find import RPC_SERVER
 from launcher.engine.flags.listening import is_loopback, listening
 from launcher.engine.key_file import read_keys
 from launcher.errors import UsageError
@@ -40,7 +41,7 @@ def check_start(argv: Sequence[str]) -> None:
 def _check_rpc(argv: Sequence[str]) -> None:
     """Raise UsageError for a ggml-rpc-server that others can reach: it knows no password."""
     program, *words = argv
-    if Path(program).name != "ggml-rpc-server":
+    if Path(program).name != RPC_SERVER:
         return
     hosts = [value for flag, value in pairwise(words) if flag in {"-H", "--host"}]
     for host in hosts:

@@ -62,6 +62,14 @@ def read_process(given: JsonObject) -> ProcessId:
     )
 
 
+def is_frozen(pid: int) -> bool | None:
+    """Tell whether a process is stopped (SIGSTOP); None if it cannot be seen."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return None
+
+
 def find_presence(process: ProcessId) -> Presence:
     seen = _look_up(process.pid)
     if seen is not None and is_here(process):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from launcher.deployment.identity import Presence, ProcessId, find_presence, identify
+from launcher.deployment.identity import Presence, ProcessId, find_presence, identify, is_frozen
 from launcher.deployment.install.transient import is_kept
 from launcher.deployment.process import process_tree, read_activity
 from launcher.deployment.record import Deployment, Phase
@@ -126,12 +126,12 @@ def _silent_s(log: Path) -> float | None:
 def find_server_trouble(deployment: Deployment) -> Status | None:
     """Return what is wrong with a server that was well when its supervisor last asked."""
     pid = deployment.pid
-    try:
-        if pid is not None and psutil.Process(pid).status() == psutil.STATUS_STOPPED:
-            detail = f"llama-server (pid {pid}) is frozen (SIGSTOP); kill -CONT {pid} lets it go on"
-            return Status(state=DeploymentState.DEGRADED, detail=detail)
-    except psutil.Error:
-        return None
+    frozen = False if pid is None else is_frozen(pid)
+    if frozen is None:
+        return None  # it ended meanwhile
+    if frozen:
+        detail = f"llama-server (pid {pid}) is frozen (SIGSTOP); kill -CONT {pid} lets it go on"
+        return Status(state=DeploymentState.DEGRADED, detail=detail)
     if deployment.options.epoch is not None or is_loaded(deployment.url, _HEALTH_S):
         return None  # a rank speaks no HTTP, and with its head alone
     detail = f"llama-server runs, and does not answer within {_HEALTH_S:.0f} s"

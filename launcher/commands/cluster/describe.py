@@ -9,6 +9,7 @@ from launcher.commands.claims import unreserved_machine
 from launcher.commands.engine import engine_or_none
 from launcher.commands.here import Here
 from launcher.commands.probe import THIS_MACHINE, look_once
+from launcher.deployment.cluster.nodes import MOST_MACHINE
 from launcher.engine.capabilities import read_capabilities
 from launcher.errors import UsageError
 from launcher.machine.from_toml import parse_machine
@@ -18,7 +19,6 @@ from launcher.machine.to_toml import format_machine
 from launcher.system.json_object import JsonObject, Malformed
 
 _SCHEMA = 1
-_MOST_MACHINE = 256 << 10  # characters: 16 GPUs and 1024 NUMA nodes take less
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -65,8 +65,8 @@ def read_description(answer: object, name: str) -> Description:
 
 def _read_text(given: JsonObject) -> str:
     text = given.text("machine")
-    if len(text) > _MOST_MACHINE:
-        raise given.malformed("machine", f"has more than {_MOST_MACHINE} characters")
+    if len(text) > MOST_MACHINE:
+        raise given.malformed("machine", f"has more than {MOST_MACHINE} characters")
     return text
 
 

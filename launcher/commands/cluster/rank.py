@@ -23,6 +23,7 @@ from launcher.errors import DoesNotFit, LauncherError, NotFound, UsageError
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST
 from launcher.plan.from_json import StoredPlan
+from launcher.plan.memory.budget import free_bytes
 from launcher.plan.placement.group.members import LOOPBACK, PROCESSOR
 from launcher.units import format_bytes
 
@@ -104,7 +105,7 @@ def _free(machine: Machine, name: str) -> int:
     if device is None:
         known = ", ".join(device.id for device in machine.devices) or PROCESSOR
         raise NotFound(f"this machine has no device {name[:40]!r}; it has {known}", hint="launcher probe")
-    return device.free_bytes if device.free_bytes is not None else device.total_bytes
+    return free_bytes(device)
 
 
 def _record(here: Here, request: RankRequest, engine: Engine, rows: dict[str, int]) -> Deployment:

@@ -20,7 +20,7 @@ BEAT_S = 2.0  # between two words of either
 SILENCE_S = 9.0  # without a word the other is taken for lost; a cut cable ends ssh after 6 to 8 s
 
 _MOST_LINE = 4 << 10
-_MOST_SAID = 300
+MOST_SAID = 300  # characters of a peer's sentence
 
 
 class Word(StrEnum):
@@ -44,7 +44,7 @@ def read_message(line: bytes) -> Message | None:
     try:
         given = JsonObject(parse_json(line))
         why = given.optional_text("why") or ""
-        return Message(given.choice("say", Word), one_line(why[: 4 * _MOST_SAID], _MOST_SAID))
+        return Message(given.choice("say", Word), one_line(why[: 4 * MOST_SAID], MOST_SAID))
     except Malformed:
         return None
 

@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 _SCHEMA = 1
 _MOST_NODES = 1024
 _MOST_BYTES = 64 << 20
-_MOST_MACHINE = 256 << 10
+MOST_MACHINE = 256 << 10  # characters: 16 GPUs and 1024 NUMA nodes take less
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ def _node(given: JsonObject) -> Node:
         remote = read_remote(given)
     except UsageError as error:
         raise Malformed(error.message) from error
-    if len(machine) > _MOST_MACHINE:
+    if len(machine) > MOST_MACHINE:
         raise given.malformed("machine", "is too long")
     return Node(
         name=name,

@@ -15,8 +15,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
-
 from launcher.deployment import claims
 from launcher.deployment.cluster.messages import (
     BEAT_S,
@@ -25,7 +23,7 @@ from launcher.deployment.cluster.messages import (
     Word,
     format_message,
 )
-from launcher.deployment.identity import ProcessId
+from launcher.deployment.identity import is_frozen
 from launcher.deployment.log_file import open_log
 from launcher.deployment.process import MARKER
 from launcher.deployment.record import Deployment, Phase
@@ -137,7 +135,7 @@ class _Lease(threading.Thread):
             self._is_ready = True
             self.say(Word.READY)
         elif self._is_ready:
-            if entry.process is not None and _is_stopped(entry.process):
+            if entry.process is not None and is_frozen(entry.process.pid):
                 self.say(Word.LOST, f"its {RPC_SERVER} (pid {entry.process.pid}) is frozen (SIGSTOP)")
                 return False
             self.say(Word.WELL)
@@ -153,9 +151,3 @@ class _Lease(threading.Thread):
             with contextlib.suppress(OSError):
                 key = claims.claim_key(self._folder, entry.name)
                 claims.write_claim(Path(options.claim_folder), key, claim)
-
-
-def _is_stopped(process: ProcessId) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return bool(psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
-    return False

@@ -27,6 +27,7 @@ from launcher.deployment.cluster.ssh import last_line, launcher_argv
 from launcher.deployment.process import MARKER
 from launcher.deployment.supervisor.protect import before_exec
 from launcher.engine.flags.listening import listening
+from launcher.system.atomic_files import write_atomically
 from launcher.system.json_object import JsonObject, Malformed, parse_json
 from launcher.system.small_files import read_small
 
@@ -270,9 +271,7 @@ class GangMemory:
         # A lost file costs nothing but the choice: epochs grow with the clock.
         lost: Mapping[str, int] = {node: int(at) for node, at in self._lost.items()}
         with contextlib.suppress(OSError):
-            new = self._file.with_suffix(".gang-new")
-            new.write_text(json.dumps({"epoch": self._epoch, "lost": lost}), encoding="utf-8")
-            new.replace(self._file)
+            write_atomically(self._file, json.dumps({"epoch": self._epoch, "lost": lost}).encode())
 
 
 def main(words: Sequence[str]) -> int:

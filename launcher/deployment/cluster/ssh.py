@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 
+from launcher.deployment.cluster.messages import MOST_SAID
 from launcher.deployment.cluster.remote import Remote, check_target
 from launcher.errors import NotFound, TryAgain, UsageError
 from launcher.system.json_object import JsonObject, Malformed, parse_json
@@ -39,7 +40,6 @@ _OPTIONS = (
 )
 _MOST_BYTES = 4 << 20
 _MOST_WORDS = 4 << 10  # bytes of stderr
-_MOST_SAID = 300  # characters of a peer's sentence
 _ASK_S = 60.0
 
 
@@ -86,14 +86,14 @@ def ask_launcher(
         answer: object = parse_json(out)
         if isinstance(answer, dict) and "error" in answer:
             problem = JsonObject(answer).object_at("error")
-            hint = one_line(problem.optional_text("hint") or "", _MOST_SAID)
+            hint = one_line(problem.optional_text("hint") or "", MOST_SAID)
             raise UsageError(
-                f"{where}: {one_line(problem.text('message'), _MOST_SAID)}",
+                f"{where}: {one_line(problem.text('message'), MOST_SAID)}",
                 hint=f"on {where}, as it says: {hint}" if hint else None,  # a peer's word, and not for here
             )
     except Malformed as error:
         raise UsageError(
-            f"{where} answers no JSON of launcher ({one_line(str(error), _MOST_SAID)}): {last_line(err)}",
+            f"{where} answers no JSON of launcher ({one_line(str(error), MOST_SAID)}): {last_line(err)}",
             hint=f"ssh {where} {shlex.join((*remote.program, '--version'))}",
         ) from error
     return answer
@@ -109,7 +109,7 @@ def unreachable(where: str, err: str) -> TryAgain:
 def last_line(text: str) -> str:
     """Return the last line that says something, printable; `nothing said` for none."""
     lines = [line for line in text.splitlines() if line.strip()]
-    return one_line(lines[-1], _MOST_SAID) if lines else "nothing said"
+    return one_line(lines[-1], MOST_SAID) if lines else "nothing said"
 
 
 def _run(argv: Sequence[str], limit_s: float) -> tuple[int | None, str, str]:
