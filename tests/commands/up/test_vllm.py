@@ -23,17 +23,7 @@ from launcher.deployment.takedown import take_down
 from launcher.engine.log.cause import CauseKind
 from launcher.errors import NotFound, UsageError
 from tests.plan.shapes import machine
-
-CONFIG = {
-    "model_type": "llama",
-    "torch_dtype": "bfloat16",
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "vocab_size": 128,
-    "max_position_embeddings": 2048,
-}
+from tests.tiny_safetensors import write_tiny_llama
 
 # Answers only who knows the key, as vLLM does, and nothing of llama-server's own API.
 SERVER = """#!{python}
@@ -72,8 +62,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
 def request_(tmp_path: Path) -> UpRequest:
     folder = tmp_path / "tiny"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(CONFIG))
-    (folder / "model.safetensors").write_bytes(b"\0" * 1_380_000)
+    write_tiny_llama(folder)
     program = tmp_path / "vllm"
     program.write_text(SERVER.format(python=sys.executable))
     program.chmod(0o755)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +18,7 @@ from launcher.models.profiles.profile import pick_profile
 from launcher.plan.modes import CacheType
 from launcher.plan.workload import Limits, Workload
 from launcher.units import GIB
+from tests.tiny_safetensors import write_tiny_llama
 
 
 @pytest.fixture
@@ -80,18 +80,7 @@ def test_models_that_vllm_has_nothing_of_are_named(here: Here, tmp_path: Path) -
 
 
 def test_a_folder_of_safetensors_is_planned(here: Here, tmp_path: Path) -> None:
-    config = {
-        "model_type": "llama",
-        "torch_dtype": "bfloat16",
-        "hidden_size": 128,
-        "intermediate_size": 256,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "vocab_size": 128,
-        "max_position_embeddings": 2048,
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "model.safetensors").write_bytes(b"\0" * 1_380_000)
+    write_tiny_llama(tmp_path)
     document = vllm_document(plan(here, machine_with("24G"), ref=str(tmp_path)))
     assert document["model"] == str(tmp_path)
     assert document["rank"]["cache_token_bytes"] == 2048
