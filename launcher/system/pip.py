@@ -21,8 +21,14 @@ from launcher.units import GIB, KIB, MIB, format_bytes, printable
 # pip 24.1 brought `--progress-bar raw` (lines `Progress 1024 of 4096`); older ones draw the bar once in a
 # pipe, when the download ends: `━━━━ 1.0/98.0 MB 3.2 MB/s eta 0:00:31`
 _RAW_PROGRESS = (24, 1)
+_RESUMES = (25, 1)  # brought `--resume-retries`: tries of pip's own that POLICY would not count
 _PROGRESS = re.compile(r"Progress ([0-9]{1,15})(?: of ([0-9]{1,15}))?")
 _LAST_BAR = re.compile(r" ([0-9]{1,6}\.[0-9])/([0-9]{1,6}\.[0-9]) (?:bytes|[kMGT]B)\b")
+# of pip from 25.1 on (IncompleteDownloadError), whatever width its sentence is folded to
+_INCOMPLETE = re.compile(
+    r"were\s{1,9}received\s{1,9}\(([0-9.]{1,9}) ([kMG]?)\w{1,5}/([0-9.]{1,9}) ([kMG]?)\w{1,5}\)"
+)
+_THOUSANDS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 _URL = re.compile(r"\b(?:https?|file)://\S+")
 _MISMATCH = "DO NOT MATCH THE HASHES"
 _GOT = re.compile(r"Got {1,20}([0-9a-f]{64})")
@@ -66,7 +72,8 @@ def download(
     The reason is DISK_FULL, or the sha256 of a file that has another than was asked for, or a sentence.
     """
     command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
-    command += ["--progress-bar", "raw" if _has_raw_progress() else "on", "--dest", str(scratch), *arguments]
+    command += ["--progress-bar", "raw" if _has(_RAW_PROGRESS) else "on", "--dest", str(scratch)]
+    command += ["--resume-retries", "0", *arguments] if _has(_RESUMES) else arguments
     watch = _Watch(scratch, name, on_progress, limits)
     try:
         status = run_lines(
@@ -84,9 +91,9 @@ def download(
     return None if status == 0 else watch.judge(status, limits)
 
 
-def _has_raw_progress() -> bool:
+def _has(since: tuple[int, int]) -> bool:
     numbers = re.findall(r"\d+", importlib.metadata.version("pip"))
-    return tuple(map(int, numbers[:2])) >= _RAW_PROGRESS
+    return tuple(map(int, numbers[:2])) >= since
 
 
 class _OverLimitError(Exception):
@@ -143,8 +150,9 @@ class _Watch:
                 f"pip needs more than {format_bytes(limits.memory_bytes)} of memory for what the index sends"
             )
             return Trouble(kind=TroubleKind.TOO_LARGE, reason=reason)
-        if self.arrived is not None and self.arrived[0] < self.arrived[1]:
-            part = f"{100 * self.arrived[0] / self.arrived[1]:.0f} %"
+        arrived = _incomplete(text) or self.arrived
+        if arrived is not None and arrived[0] < arrived[1]:
+            part = f"{100 * arrived[0] / arrived[1]:.0f} %"
             return Trouble(kind=TroubleKind.BROKE, reason=f"{self.name} broke off after {part}")
         if _MISMATCH in text:
             got = _GOT.search(text)
@@ -163,6 +171,15 @@ class _Watch:
             self.on_progress(step)
         if total:
             self.arrived = done, total
+
+
+def _incomplete(text: str) -> tuple[float, float] | None:
+    """Return how much of a file arrived, and of how much, as pip says it."""
+    found = _INCOMPLETE.search(text)
+    try:
+        return found and (float(found[1]) * _THOUSANDS[found[2]], float(found[3]) * _THOUSANDS[found[4]])
+    except ValueError:  # 1.2.3
+        return None
 
 
 def _last_words(lines: Sequence[str]) -> str:
