@@ -117,6 +117,7 @@ def test_every_wish_reaches_the_request():
         "cache_ram": "1G",
         "prefer": "speed",
         "min_tps": 2.5,
+        "from_disk": True,
         "reserve": {"": "2G", "ram": 5},
         "gpus": ["CUDA0"],
         "max_ram": "32G",
@@ -135,6 +136,7 @@ def test_every_wish_reaches_the_request():
     assert (work.ctx_size, work.n_parallel, work.batch_size, work.ubatch_size) == (8192, 3, 1024, 256)
     assert (work.cache_type_k, work.cache_type_v) == (CacheType.Q8_0, CacheType.Q5_1)
     assert (work.cache_ram_bytes, work.prefer, work.min_tps, work.numa) == (GIB, "speed", 2.5, "off")
+    assert work.from_disk
     assert limits.reserve == (("", 2 * GIB), ("ram", 5))
     assert (limits.gpus, limits.max_ram_bytes) == (("CUDA0",), 32 * GIB)
 

@@ -130,6 +130,7 @@ def _workload(options: PlanOptions) -> Workload:
         cache_ram_bytes=options.cache_ram,
         prefer=options.prefer,
         min_tps=options.min_tps,
+        from_disk=options.from_disk,
         numa=options.numa,
     )
 

@@ -34,6 +34,7 @@ class Wishes(TypedDict, total=False):
     cache_ram: int | str
     prefer: str
     min_tps: float
+    from_disk: bool
     reserve: Mapping[str, int | str]
     gpus: Sequence[str]
     max_ram: int | str
@@ -89,6 +90,7 @@ def _workload(wishes: Wishes) -> Workload:
         cache_ram_bytes=_size_or_none(wishes.get("cache_ram")),
         prefer=_choice("prefer", wishes.get("prefer"), Prefer) or Prefer.BALANCED,
         min_tps=wishes.get("min_tps"),
+        from_disk=wishes.get("from_disk", False),
         numa=_choice("numa", wishes.get("numa"), NumaMode),
     )
 

@@ -160,11 +160,13 @@ def _parsed_cpus(table: TomlTable) -> tuple[int, ...]:
 
 def _read_store(table: TomlTable) -> Filesystem:
     total = table.size("total", 0, _MAX_BYTES)
+    fault_rate = table.optional_number("faults_gb_s", 1e-6, 1000)
     store = Filesystem(
         path=table.text("path"),
         type=table.optional_text("type"),
         total_bytes=total,
         free_bytes=table.size("free", 0, total),
+        fault_rate=None if fault_rate is None else round(fault_rate * 1e9),
     )
     table.finish()
     return store

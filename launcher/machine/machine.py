@@ -130,6 +130,7 @@ class Filesystem:
     type: str | None  # as /proc/mounts spells it
     total_bytes: int
     free_bytes: int
+    fault_rate: int | None = None  # bytes/s of random reads of the size of a page fault, in a measurement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

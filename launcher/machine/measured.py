@@ -91,8 +91,10 @@ def with_measured(machine: Machine, measured: Measured | None) -> Machine:
         return machine
     if not has_same_ram(measured.ram_total_bytes, machine.ram_total_bytes):
         return machine
+    store = machine.store
     return replace(
         machine,
+        store=None if store is None else replace(store, fault_rate=measured.disk_rate),
         ram_read_rate=measured.ram_rate,
         core_rates=measured.core_rates,
         node_rates=measured.node_rates,

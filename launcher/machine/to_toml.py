@@ -37,6 +37,7 @@ def format_machine(machine: Machine) -> str:
                 "type": machine.store.type,
                 "total": _size(machine.store.total_bytes),
                 "free": _size(machine.store.free_bytes),
+                "faults_gb_s": None if machine.store.fault_rate is None else machine.store.fault_rate / 1e9,
             }
         )
     if machine.nodes:

@@ -64,7 +64,8 @@ class LedgerRow:
     # Of a device in the host's memory: how much of it the device takes. Of the host: how much those devices
     # take, which its budget is without.
     shared_bytes: int = 0
-    file_bytes: int = 0  # of the host: weights read by rows from the file, which need no memory
+    # Of the host: weights read from the file as they are used, by rows or by experts, which need no memory.
+    file_bytes: int = 0
 
     @property
     def amounts(self) -> tuple[Amount, ...]:

@@ -128,6 +128,7 @@ def _placement(placement: Placement) -> dict[str, Any]:
             {"block": block, "kinds": list(kinds)} for block, kinds in placement.host_expert_parts
         ],
         "overrides": [format_override(rule) for rule in placement.overrides],  # the user's
+        "paged_bytes": placement.paged_bytes,  # of experts that are read from the file as they are used
     }
 
 
@@ -151,7 +152,7 @@ def _row(row: LedgerRow) -> dict[str, Any]:
         "cache_bytes": row.cache.n_bytes,
         "overhead_bytes": row.overhead.n_bytes,
         "extra_bytes": row.adapters.n_bytes,
-        "file_bytes": row.file_bytes,  # weights read by rows from the file, in none of the others
+        "file_bytes": row.file_bytes,  # weights read from the file, in none of the others
         "shared_bytes": row.shared_bytes,  # of the host's memory, taken by devices
         "band_bytes": sum(amount.band_bytes for amount in row.amounts),
         "used_bytes": row.used_bytes,  # each amount at the top of its band

@@ -162,6 +162,7 @@ def _placement(given: JsonObject) -> Placement:
         overrides=tuple(
             _override(given, rule) for rule in (given.texts("overrides") if given.has("overrides") else ())
         ),
+        paged_bytes=given.optional_whole("paged_bytes", 0, _MAX_BYTES) or 0,
     )
     if len(placement.tensor_split) != len(placement.devices):
         raise given.malformed("tensor_split", "has not one number for each device")

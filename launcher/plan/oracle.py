@@ -28,6 +28,7 @@ class Question(ContextParameters):
     split_mode: SplitMode = SplitMode.LAYER
     op_offload: bool = True
     no_host: bool = False
+    repack: bool = True  # the CPU may keep weights in layouts of its own, which are no pages of the file
     kv_offload: bool = True
     load_mode: LoadMode = LoadMode.NONE
     lazy_mode: LazyMode = LazyMode.AUTO

@@ -48,6 +48,8 @@ class Placement:
     # (block, kinds): blocks of which only some kinds of experts (`up`, `down`, `gate`, `gate_up`) stay there.
     host_expert_parts: tuple[tuple[int, tuple[str, ...]], ...] = ()
     overrides: tuple[TensorOverride, ...] = ()  # the user's rules, which take precedence over all of that
+    # What the RAM has no room for, of the routed experts on the host: all of those are pages of the file.
+    paged_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

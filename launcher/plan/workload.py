@@ -70,6 +70,7 @@ class Workload:
     lazy_mode: LazyMode | None = None
     prefer: Prefer = Prefer.BALANCED
     min_tps: float | None = None  # least predicted tokens/s of generation
+    from_disk: bool = False  # experts beyond the RAM may be read from the file as they are used
     numa: NumaMode | None = None
     adapters: tuple[Adapter, ...] = ()
     overrides: tuple[TensorOverride, ...] = ()  # tensors with a fixed place
@@ -84,7 +85,7 @@ def as_recorded(workload: Workload) -> dict[str, Any]:
     fields["extras"] = fields.pop("adapters")
     fields["flash_attn"] = workload.flash_attn.switch
     del fields["dialect"]
-    for later in ("lazy_mode", "ctx_checkpoints", "pooling", "embedding"):
+    for later in ("lazy_mode", "ctx_checkpoints", "pooling", "embedding", "from_disk"):
         if fields[later] is None or fields[later] is False:
             del fields[later]
     return fields

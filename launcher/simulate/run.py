@@ -267,6 +267,7 @@ class ModelParameters:
         if hasattr(struct, "lazy_mode"):
             struct.lazy_mode = LAZY_MODES[LazyMode.OFF if question.locks_pages else question.lazy_mode]
         struct.no_host = question.no_host
+        struct.use_extra_bufts = question.repack
         struct.load_mtp = question.load_mtp
         struct.no_alloc = True
 

@@ -74,6 +74,14 @@ class PlanOptions:
             "--min-tps", min=0, metavar="N", help="At least N predicted tokens/s.", show_default=False
         ),
     ] = None
+    from_disk: Annotated[
+        bool,
+        typer.Option(
+            "--from-disk",
+            help="Read experts that RAM has no room for from the disk, as they are used: slow.",
+            show_default=False,
+        ),
+    ] = False
     reserve: Annotated[
         list[str] | None,
         typer.Option(

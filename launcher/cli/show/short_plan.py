@@ -148,8 +148,9 @@ def _why_no_gpu(planned: Planned) -> str:
 
 def _why_there(planned: Planned, plan: Plan) -> str:
     placement = plan.placement
+    paged = f", {format_bytes(placement.paged_bytes)} from disk" if placement.paged_bytes else ""
     if not placement.devices:
-        return f"all in RAM: {_why_no_gpu(planned)}"
+        return f"all in RAM{paged}: {_why_no_gpu(planned)}"
     names = format_device_ids(placement.devices)
     on_host = next((row.weights.n_bytes for row in plan.ledger if row.where == HOST), 0)
     experts = placement.host_expert_blocks or placement.host_expert_parts
@@ -157,7 +158,7 @@ def _why_there(planned: Planned, plan: Plan) -> str:
         idle = [device.id for device in planned.machine.devices if device.id not in placement.devices]
         return f"all blocks on {names}" + (f", {format_device_ids(idle)} not needed" if idle else "")
     kind = "experts" if experts else "blocks"
-    return f"{format_bytes(on_host)} in RAM, for {names} cannot hold all {kind}"
+    return f"{format_bytes(on_host)} in RAM{paged}, for {names} cannot hold all {kind}"
 
 
 def _images(projector: ProjectorChoice) -> str:

@@ -154,6 +154,9 @@ def _add_load_mode(builder: ArgvBuilder, plan: Plan) -> None:
         builder.add("--no-mmap", None, "load mode none")
     elif plan.load_mode is LoadMode.MLOCK:
         builder.add("--mlock", None, "load mode mlock")
+    if plan.placement.paged_bytes:
+        # Repacked weights are no pages of the file: the kernel could not drop them.
+        builder.add("-nr", None, "experts that are read from the file as they are used")
 
 
 def _check_profile_flags(flags: Sequence[str], capabilities: KnownFlags | None) -> None:

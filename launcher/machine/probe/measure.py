@@ -20,7 +20,6 @@ from pathlib import Path
 _SECONDS = 1.5  # of each measurement
 _PART = 64 << 20  # bytes a thread compares; with all threads more than any cache of this size of machine
 _FAULT = 128 << 10  # Linux reads so much ahead of a page fault (mm/readahead.c, VM_READAHEAD_PAGES)
-_READERS = 8  # page faults of as many threads are in flight at once
 _LEAST_FILE = 64 << 20
 _PIECE = 512 << 10  # bytes of each side that are compared at once
 _WINDOW_S = 2e-3  # in which pieces are counted
@@ -119,9 +118,10 @@ def _measure_apart(module: str, folder: Path) -> dict[str, int]:
     return rates
 
 
-def measure_disk(file: Path) -> int | None:
+def measure_disk(file: Path, threads: int) -> int | None:
     """Return the bytes/s of random reads of the size of a page fault, past the page cache.
 
+    So many threads read at once, as those that compute wait for a page fault each.
     None where the file is too small or has holes, or its file system does not read past the cache.
     """
     stat = file.stat()
@@ -134,8 +134,8 @@ def measure_disk(file: Path) -> int | None:
     except OSError:
         return None
     try:
-        with ThreadPoolExecutor(_READERS) as pool:
-            rates = pool.map(lambda seed: _random_reads(descriptor, size, seed), range(_READERS))
+        with ThreadPoolExecutor(threads) as pool:
+            rates = pool.map(lambda seed: _random_reads(descriptor, size, seed), range(threads))
             return round(sum(rates)) or None
     except OSError:
         return None

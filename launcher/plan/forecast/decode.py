@@ -26,6 +26,27 @@ class Attention:
 
 
 NO_ATTENTION = Attention()
+_READ_AHEAD = 128 << 10  # bytes that Linux reads beyond each piece (mm/readahead.c, VM_READAHEAD_PAGES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paging:
+    """Experts that are pages of the file, of which the RAM holds a part."""
+
+    n_bytes: int  # of all of them
+    missing_bytes: int  # for which there is no RAM
+    piece_bytes: float  # of one expert's matrix, which lies in one place
+    rate: float  # bytes/s of random reads of the size of a page fault
+    measured: bool  # the rate; False for a guess
+
+    def seconds(self, expert_share: float, rows: int = 1) -> float:
+        """Return the seconds that reading takes for so many tokens at once."""
+        touched = self.n_bytes * (1 - (1 - expert_share) ** rows)
+        # A batch that passes over more than there is room for finds nothing of the one before: the kernel has
+        # dropped what it begins with. Single tokens touch any expert, and find those that are there.
+        held = self.n_bytes - self.missing_bytes
+        missed = touched if touched > held else touched * self.missing_bytes / self.n_bytes
+        return missed * (1 + _READ_AHEAD / self.piece_bytes) / self.rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +67,7 @@ class Stage:
     attention: Attention = NO_ATTENTION
     n_embd: int = 0
     expert_share: float = 1.0  # of the tokens of a batch that an expert sees; 1 for dense models
+    paging: Paging | None = None  # of a host, whose RAM is too small for its experts
 
 
 def token_seconds(stages: Iterable[Stage], depth: int, laws: Laws = LAWS) -> float:
@@ -61,7 +83,8 @@ def _seconds(stage: Stage, depth: int, laws: Laws) -> float:
         cache = _host_cache_seconds(stage, depth, laws) + stage.whole_layers * WHOLE_LAYER_S
     else:
         cache = _cache_seconds(stage, depth, laws)
-    return stage.read_bytes / weight_rate(processor, laws) + cache + stage.n_layers * factors.layer_s
+    paged = stage.paging.seconds(stage.expert_share) if stage.paging else 0.0
+    return stage.read_bytes / weight_rate(processor, laws) + cache + stage.n_layers * factors.layer_s + paged
 
 
 def _cache_seconds(stage: Stage, depth: int, laws: Laws) -> float:

@@ -62,6 +62,8 @@ def _seconds(stage: Stage, prompt: Prompt, laws: Laws) -> float:
         usual = min((processor.link or processor.bandwidth) * _LINK_SHARE, _LINK_MOST)
         link = processor.link_rate or usual
         seconds += prompt.n_batches * stage.streamed_bytes / link
+    if stage.paging is not None:
+        seconds += prompt.n_batches * stage.paging.seconds(stage.expert_share, prompt.rows)
     seconds += prompt.n_tokens * stage.n_layers * stage.n_embd * factors.value_s
     return seconds + prompt.n_batches * stage.n_layers * factors.layer_s
 

@@ -10,6 +10,7 @@ from launcher.plan.forecast.decode import Stage, token_seconds
 from launcher.plan.forecast.factors import LAWS, Bands, Laws
 from launcher.plan.forecast.prefill import Prompt, prompt_seconds
 from launcher.plan.forecast.processors import Processor, ProcessorFamily
+from launcher.units import format_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,8 @@ class Forecast:
 
 GUESS_BAND = 2.5  # a processor with guessed speeds
 SEVERAL_BAND = 1.8  # several devices: no measured row has them, and what a hand-over costs is not known
+PAGED_BAND = 2.0  # experts from a disk that was measured: which of them come again is the text's affair
+GUESSED_DISK_BAND = 4.0  # a disk that was not: 0.25 to 4 GB/s is what NVMe drives give a page fault
 
 
 def forecast_turn(
@@ -79,7 +82,7 @@ def forecast_turn(
         stages, Prompt(n_tokens=turn.prompt_tokens, ubatch=ubatch, depth=turn.cached_tokens), laws
     )
     used = [stage.processor for stage in stages if stage.read_bytes]
-    factor, prompt_factor = _band_factors(used, laws.bands)
+    factor, prompt_factor = _band_factors(used, laws.bands, at_least=_paging_band(stages))
     seconds = prompt + turn.reply_tokens * token
     low = prompt / prompt_factor + turn.reply_tokens * token / factor
     return Forecast(
@@ -89,15 +92,23 @@ def forecast_turn(
         turn_seconds=Band(
             low=low, mid=seconds, high=prompt * prompt_factor + turn.reply_tokens * token * factor
         ),
-        assumptions=_describe([stage.processor for stage in stages if stage.read_bytes]),
+        assumptions=(*_describe(used), *_describe_paging(stages)),
     )
 
 
-def _band_factors(used: Sequence[Processor], bands: Bands) -> tuple[float, float]:
+def _paging_band(stages: Sequence[Stage]) -> float:
+    paging = [stage.paging for stage in stages if stage.paging is not None]
+    if not paging:
+        return 1.0
+    return PAGED_BAND if all(part.measured for part in paging) else GUESSED_DISK_BAND
+
+
+def _band_factors(used: Sequence[Processor], bands: Bands, *, at_least: float) -> tuple[float, float]:
     """Return how far off generation and prompts may be: as far as the least known part allows."""
     on_host = any(processor.family is ProcessorFamily.HOST for processor in used)
     several = sum(processor.family is not ProcessorFamily.HOST for processor in used) > 1
     factor = max(
+        at_least,
         bands.host_decode if on_host else bands.decode,
         SEVERAL_BAND if several else 1.0,
         1.0 if all(processor.known for processor in used) else GUESS_BAND,
@@ -113,6 +124,16 @@ def _describe(processors: Sequence[Processor]) -> tuple[str, ...]:
     return tuple(
         f"{format_device_ids(same)}: {rate / 1e9:.0f} GB/s{' each' * (len(same) > 1)}, {source}"
         for (rate, source), same in names.items()
+    )
+
+
+def _describe_paging(stages: Sequence[Stage]) -> tuple[str, ...]:
+    """Say what is read from the disk, how fast, and where that figure is from."""
+    return tuple(
+        f"disk: {part.rate / 1e9:.2g} GB/s, {'measured' if part.measured else 'a guess'}; "
+        f"{format_bytes(part.missing_bytes)} of {format_bytes(part.n_bytes)} of experts do not stay in RAM"
+        for stage in stages
+        if (part := stage.paging) is not None
     )
 
 

@@ -152,10 +152,16 @@ class LoadFacts:
     offloads: bool  # devices compute with those
     shares_memory: bool  # a device in use has the host's memory
     ram_bytes: int
+    paged_bytes: int = 0  # of experts for which the RAM has no room
 
 
 def choose_load_mode(workload: Workload, facts: LoadFacts) -> tuple[LoadMode, str]:
     # mlock is never chosen: it needs a raised limit.
+    if facts.paged_bytes:
+        return (
+            LoadMode.MMAP,
+            "load mode mmap, nothing repacked: what is read from the file has to be its pages",
+        )
     if workload.load_mode is not None:
         return workload.load_mode, f"load mode {workload.load_mode}, as asked"
     if facts.shares_memory:

@@ -212,6 +212,23 @@ def host_weights(weights: Weights, spread: Spread) -> int:
     return weights.input_bytes + whole + experts + output + shared + weights.stuck_bytes + fixed
 
 
+def host_experts(weights: Weights, placement: Placement) -> int:
+    """Sum the routed experts in host memory, except those that overrides or a missing kernel keep there."""
+    spread = spread_out(placement)
+    blocks = spread.host_experts | {block for block in spread.host_layers if block < weights.n_block}
+    if not spread.shares:
+        blocks = frozenset(range(weights.n_block))
+    parts = sum(size for block, size in part_bytes(weights, spread).items() if block not in blocks)
+    return sum(weights.layers[block].expert_bytes for block in blocks) + parts
+
+
+def with_paged(ledger: Sequence[LedgerRow], n_bytes: int) -> tuple[LedgerRow, ...]:
+    """Return the ledger with so many bytes of the host's weights read from the file as they are used."""
+    *rows, host = ledger
+    weights = replace(host.weights, n_bytes=host.weights.n_bytes - n_bytes)
+    return (*rows, replace(host, weights=weights, file_bytes=host.file_bytes + n_bytes))
+
+
 def _whole(layers: tuple[LayerWeights, ...], blocks: range) -> list[int]:
     # The output layer is never among the host's layers by itself.
     return [layers[block].n_bytes for block in blocks if block < len(layers) - 1]

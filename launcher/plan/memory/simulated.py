@@ -33,6 +33,7 @@ def placement_question(
         overrides=placement_overrides(placement),
         tensor_split=tuple(float(count) for count in placement.tensor_split),
         n_gpu_layers=placement.n_gpu_layers,
+        repack=not placement.paged_bytes,
     )
 
 
@@ -54,7 +55,7 @@ def simulated_ledger(ledger: tuple[LedgerRow, ...], answer: Answer | DraftAnswer
 def _simulated(row: LedgerRow, parts: list[BufferRow]) -> LedgerRow:
     return replace(
         row,
-        # the simulator counts tables that are read from the file as llama.cpp's own no_alloc pass does
+        # the simulator counts weights that are read from the file as llama.cpp's own no_alloc pass does
         weights=_amount(row.weights, (*(part.weights_bytes for part in parts), -row.file_bytes)),
         kv=_amount(row.kv, (part.kv_bytes + part.recurrent_bytes for part in parts)),
         compute=_amount(row.compute, (part.compute_bytes + part.output_bytes for part in parts)),

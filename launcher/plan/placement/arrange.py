@@ -15,7 +15,14 @@ from launcher.plan.memory.budget import Budgets, DeviceBudget, read_budgets
 from launcher.plan.memory.companion_memory import CompanionMemory, add_companions, size_companions
 from launcher.plan.memory.draft_memory import MainModel
 from launcher.plan.memory.host_memory import HostCaches, plan_caches
-from launcher.plan.memory.ledger import Demand, build_ledger, demand_of, mark_assumed_weights
+from launcher.plan.memory.ledger import (
+    Demand,
+    build_ledger,
+    demand_of,
+    host_experts,
+    mark_assumed_weights,
+    with_paged,
+)
 from launcher.plan.memory.simulated import placement_question
 from launcher.plan.memory.tables import find_tables, settled_lazy_mode
 from launcher.plan.memory.weights import Weights, weigh
@@ -135,6 +142,10 @@ def arrange(
     # `surplus`: bytes by which formulas are too high for a row (negative: too low), as a simulation has
     # shown.
     surplus = surplus or {}
+    if workload.from_disk:
+        resident = arrange(case, settled, replace(workload, from_disk=False), surplus)
+        if resident.least_free(surplus) >= 0:
+            return resident  # leaving a device out is better than reading from the disk
     parameters = replace(settled.parameters, n_rs_seq=case.companions.n_rs_seq)
     settled = replace(settled, parameters=parameters)
     demand = demand_of(case.architecture, case.weights, settled.parameters, workload.adapters)
@@ -168,7 +179,11 @@ def _arrange_on(
     """Arrange the model on the devices of these budgets."""
     placement, own, companions = _place_with_companions(case, settled, demand, budgets)
     whole = add_companions(own, companions.rows, case.all_budgets)
-    caches = plan_caches(demand, workload, whole[-1].free_bytes + surplus.get(HOST, 0))
+    free = whole[-1].free_bytes + surplus.get(HOST, 0)
+    caches = plan_caches(demand, workload, free)
+    if paged := _paged_bytes(case, placement, workload, missing=caches.amount.n_bytes - free):
+        placement = replace(placement, paged_bytes=paged)
+        own, whole = with_paged(own, paged), with_paged(whole, paged)
     ledger = _with_caches(whole, caches)
     return Arrangement(
         settled=settled,
@@ -182,6 +197,18 @@ def _arrange_on(
             case.machine, workload, ledger[-1], computes=_host_computes(case, placement, companions)
         ),
     )
+
+
+def _paged_bytes(case: PlanningCase, placement: Placement, workload: Workload, *, missing: int) -> int:
+    """Return the bytes of the host's experts that are left to the file where so much RAM is missing."""
+    if not workload.from_disk or missing <= 0 or workload.dialect is Dialect.IK:
+        return 0
+    if workload.load_mode not in {None, LoadMode.MMAP}:
+        return 0  # the user's choice: all of it is in memory then
+    in_use = [device for device in case.machine.devices if device.id in placement.devices]
+    if any(device.shares_host_memory for device in in_use):
+        return 0  # a device's buffers hold what it computes with
+    return min(missing, host_experts(case.weights, placement))
 
 
 def _place_with_companions(

@@ -8,17 +8,20 @@ from dataclasses import replace
 from launcher.gguf.architecture import Architecture
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST
-from launcher.plan.forecast.decode import Attention, Stage
+from launcher.plan.forecast.decode import Attention, Paging, Stage
 from launcher.plan.forecast.factors import IK_LAWS, LAWS, Laws
 from launcher.plan.forecast.measured import scaled
 from launcher.plan.forecast.processors import Processor, processor_of
 from launcher.plan.forecast.turn import Forecast, Turn, forecast_turn
 from launcher.plan.memory.kv import Caches, size_caches
-from launcher.plan.memory.ledger import Demand, Spread, part_bytes, spread_out
+from launcher.plan.memory.ledger import Demand, Spread, host_experts, part_bytes, spread_out
 from launcher.plan.memory.weights import LayerWeights, Weights
 from launcher.plan.modes import CacheType, Dialect, is_quantised
 from launcher.plan.parameters import ContextParameters
 from launcher.plan.plan import Placement
+
+# Bytes/s that an NVMe drive gives to page faults, as a guess; `probe --measure` measures it.
+_USUAL_DISK = 1e9
 
 
 def forecast_placement(
@@ -47,7 +50,22 @@ def stages_of(demand: Demand, placement: Placement, machine: Machine, host: Proc
         _device_stage(demand, spread, index, processor_of(by_id[name]), streamed if index == 0 else 0.0)
         for index, name in enumerate(placement.devices)
     ]
-    return (*stages, _host_stage(demand, spread, host, streamed))
+    host_stage = _host_stage(demand, spread, host, streamed)
+    return (*stages, replace(host_stage, paging=_paging(demand, placement, machine)))
+
+
+def _paging(demand: Demand, placement: Placement, machine: Machine) -> Paging | None:
+    if not placement.paged_bytes:
+        return None
+    weights, n_expert = demand.weights, demand.architecture.n_expert
+    measured = machine.store.fault_rate if machine.store else None
+    return Paging(
+        n_bytes=host_experts(weights, placement),
+        missing_bytes=placement.paged_bytes,
+        piece_bytes=max(layer.largest_expert_bytes for layer in weights.layers) / max(n_expert, 1),
+        rate=measured or _USUAL_DISK,
+        measured=measured is not None,
+    )
 
 
 def mtp_stages(demand: Demand, placement: Placement, machine: Machine, host: Processor) -> tuple[Stage, ...]:

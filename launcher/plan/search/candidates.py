@@ -41,6 +41,8 @@ class PlanCandidate:
     def possible_seconds(self) -> float:
         """A turn in the middle of the quicker half of its band, by ratios."""
         band = self.forecast.turn_seconds
+        if self.arrangement.placement.paged_bytes:
+            return band.mid  # of the same disk: how fast it is counts for every quant alike
         return math.sqrt(band.low * band.mid)
 
     @property

@@ -138,6 +138,7 @@ def _load_facts(case: PlanningCase, arrangement: Arrangement) -> LoadFacts:
         offloads=bool(placement.devices) and part_on_host,
         shares_memory=bool(shared & set(placement.devices)),
         ram_bytes=case.budgets.host_bytes,
+        paged_bytes=placement.paged_bytes,
     )
 
 

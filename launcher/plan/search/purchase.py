@@ -59,9 +59,19 @@ def purchases(offers: Sequence[Offer], task: Task, choice: Choice) -> tuple[Purc
                 bought.append(only_disk)
                 continue  # nothing else is missing
         bought.append(_first_that_fits(offer, _own_limits(task, choice.shortfall), exactly=True))
+        if offer is smallest:
+            bought.append(_from_disk(offers, task, choice.shortfall))
         bought += [_first_that_fits(offer, changes) for changes in (_more_ram(task), _more_cards(task))]
     bought.append(_shorter_context(smallest, task, choice.shortfall))
     return tuple(purchase for purchase in bought if purchase is not None)
+
+
+def _from_disk(offers: Sequence[Offer], task: Task, shortfall: Shortfall) -> Purchase | None:
+    """Return what is possible with experts read from the disk as they are used, which costs only time."""
+    if shortfall.where != HOST or task.workload.from_disk:
+        return None
+    plan = search(offers, replace(task, workload=replace(task.workload, from_disk=True))).plan
+    return None if plan is None else _purchase("--from-disk", plan)
 
 
 def describe_tried_changes(machine: Machine) -> str:

@@ -24,6 +24,7 @@ def test_a_plan_that_does_not_fit_says_at_once_what_would_do() -> None:
     line = ("plan", "kimi-k2.5", "--gpu", "3090", "--ram", "64G", "--offline")
     done = launcher(*line, COLUMNS="80")
     assert done.returncode == 3, done.stderr
-    assert "would do  256.0 GiB of RAM instead of 64.0 GiB: TQ1_0, about " in done.stdout
+    assert "would do  --from-disk: " in done.stdout
+    assert "          256.0 GiB of RAM instead of 64.0 GiB: TQ1_0, about " in done.stdout
     assert "launcher recommend --gpu 3090 --ram 64G" in done.stdout
     assert len(done.stdout.splitlines()) <= 15
