@@ -143,7 +143,7 @@ def name_or_only(folder: Path, name: str | None) -> str:
     if not names:
         raise NotFound("nothing runs here", hint="launcher up MODEL")
     if len(names) > 1:
-        raise UsageError(f"{len(names)} deployments are here: {', '.join(names)}", hint="name one of them")
+        raise UsageError(f"{len(names)} deployments are here: {', '.join(names)}", hint="launcher ps")
     return names[0]
 
 

@@ -23,7 +23,7 @@ _LEGEND = (
 def render_ledger(rows: Sequence[LedgerRow]) -> RenderableType:
     """Lay out one row per memory, a device's or the host's; red where the budget is exceeded."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column("where", no_wrap=True)
+    table.add_column("where", overflow="fold")  # the one column that may take two lines
     for header in ("weights", "KV", "compute", "other", "used", "budget"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -32,7 +32,7 @@ def render_ledger(rows: Sequence[LedgerRow]) -> RenderableType:
         if row not in pool:
             _add_row(table, row.where, [row])
     if pool:
-        _add_row(table, "+".join(row.where for row in pool), pool)
+        _add_row(table, " + ".join(row.where for row in pool), pool)
     parts: list[RenderableType] = [table]
     if len(pool) > 1:
         parts.append(Text(_describe_pool(pool)))

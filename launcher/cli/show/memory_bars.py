@@ -78,7 +78,9 @@ def render_bars(bars: Sequence[MemoryBar], width: int, ink: Ink) -> list[Text]:
         for bar in bars
     ]
     legend = [(f"{ink.kinds[index]} {kind}  ", _STYLES[index]) for index, kind in enumerate(KINDS)]
-    return [*lines, Text.assemble(" " * (label + 2), *legend, (f"{ink.free} free", "dim"))]
+    legend.append((f"{ink.free} free", "dim"))
+    indent = min(label + 2, width - sum(len(text) for text, _ in legend))
+    return [*lines, Text.assemble(" " * max(indent, 0), *legend)]
 
 
 def divide_cells(parts: Sequence[int], budget: int, cells: int) -> list[int]:

@@ -48,7 +48,7 @@ def render_recommendation(found: Recommendation) -> Iterable[RenderableType]:
     speed = "read/s" if reads else "tokens/s"
     headers = ("launcher up …", "quality", "ctx", speed, "download")
     yield grid(headers, rows, right=frozenset(headers[2:]), whole=frozenset(headers))
-    yield bullets([*_sources(sources), *_notes(found)])
+    yield bullets([*_sources(sources), *_notes(found)], apart=False)
 
 
 def _quality(row: Recommended, sources: list[str]) -> str:

@@ -26,7 +26,7 @@ def render_searched(found: Sequence[SearchedRepo]) -> RenderableType:
     notes = [f"{row.name}: {row.trouble}" for row in found if row.trouble]
     notes += [f"{row.name} asks for its licence to be accepted on its page" for row in found if row.is_gated]
     table = grid(headers, rows, right=frozenset({"downloads"}))
-    return Group(table, bullets(notes)) if notes else table
+    return Group(table, bullets(notes, apart=False)) if notes else table
 
 
 def document(found: Sequence[SearchedRepo]) -> list[dict[str, object]]:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from launcher.units import one_line
 
-_BAR_WIDTH = 14
+_BAR_WIDTH = 12
 _MAX_CELL = 4096  # characters: a name of a model file can be longer
 
 
@@ -59,11 +59,11 @@ def bar(used: int, budget: int, width: int = _BAR_WIDTH) -> str:
     return "#" * filled + ("!" if used > budget else "." * (width - filled))
 
 
-def bullets(sentences: Iterable[str]) -> RenderableType:
-    """Lay out sentences as a list with dashes, after an empty line."""
+def bullets(sentences: Iterable[str], *, apart: bool = True) -> RenderableType:
+    """Lay out sentences as a list with dashes, `apart` after an empty line; a `grid` ends with one."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for sentence in sentences:
         table.add_row("-", line(sentence))
-    return Padding(table, (1, 0, 0, 0), expand=False)
+    return Padding(table, (int(apart), 0, 0, 0), expand=False)

@@ -41,15 +41,15 @@ def test_memories_are_rows_of_their_own() -> None:
 
 def test_a_gpu_in_the_hosts_memory_and_the_host_are_one_row() -> None:
     text = printed(render_ledger([row("MTL0", 356, 463, 356), row(HOST, 9, 494 - 356, 356)]))
-    rows = [line.split()[:7] for line in text.splitlines() if line.strip().startswith(("MTL0", HOST))]
-    assert rows == [["MTL0+host", "365.0G", "-", "-", "-", "365.0G", "494.0G"]]
+    rows = [line.split()[:9] for line in text.splitlines() if line.strip().startswith(("MTL0", HOST))]
+    assert rows == [["MTL0", "+", "host", "365.0G", "-", "-", "-", "365.0G", "494.0G"]]
     assert "MTL0 takes 356.0G of it and may take 463.0G; the host takes 9.0G" in text
 
 
 def test_a_pool_that_is_too_small_says_how_large_it_is() -> None:
     text = printed(render_ledger([row("MTL0", 30, 20, 30), row(HOST, 9, 22 - 30, 30)]))
-    assert ["MTL0+host", "39.0G", "-", "-", "-", "39.0G", "22.0G"] in [
-        line.split()[:7] for line in text.splitlines()
+    assert ["MTL0", "+", "host", "39.0G", "-", "-", "-", "39.0G", "22.0G"] in [
+        line.split()[:9] for line in text.splitlines()
     ]
 
 
