@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.table import Table
 from rich.text import Text
 
 from launcher.cli.show.tables import facts, grid, line
@@ -23,6 +25,8 @@ from launcher.engine.log.load_log import (
 )
 from launcher.plan.amounts import HOST
 from launcher.units import format_bytes
+
+_UNBOUND = 1000  # columns
 
 
 def render_deployment(deployment: Deployment) -> RenderableType:
@@ -62,8 +66,28 @@ def render_statuses(reports: Iterable[StatusReport | UnreadableRecord]) -> Rende
     headers: tuple[str, ...] = ("name", "state", "url", "up", "idle", "RAM", "GPU", "tok/s")
     if not any(row[6] for row in rows):  # no deployment here has a GPU
         headers, rows = (*headers[:6], headers[7]), [(*row[:6], row[7]) for row in rows]
-    listed = grid(headers, rows, right=frozenset(headers[3:]), whole=frozenset(headers[1:]), dense=True)
-    return Group(listed, *(line(note) for note in notes))
+    return Group(_Statuses(headers, rows), *(line(note) for note in notes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Statuses:
+    """A row for each deployment; where the console is too narrow, its URL is below its name."""
+
+    headers: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = self._table(self.headers, self.rows)
+        if table.__rich_measure__(console, options.update(width=_UNBOUND)).maximum > options.max_width:
+            table = self._table((*self.headers[:2], *self.headers[3:]), [])
+            for name, state, url, *rest in self.rows:
+                table.add_row(Text("\n").join([line(name), line(url)]), *map(line, (state, *rest)))
+        yield table
+
+    @staticmethod
+    def _table(headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
+        right = frozenset(headers) - {"name", "state", "url"}
+        return grid(headers, rows, right=right, whole=frozenset(headers[1:]), dense=True)
 
 
 def status_json(report: StatusReport | UnreadableRecord) -> dict[str, Any]:
