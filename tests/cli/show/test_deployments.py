@@ -64,5 +64,15 @@ def test_at_80_columns_the_url_is_below_the_name_and_nothing_is_cut() -> None:
     )
     assert max(map(len, lines)) <= 80
     assert "url" not in lines[0].split()
-    assert lines[2].split() == ["qwen3.6-35b-a3b", "running", "1m", "15m", "2.0", "GiB", "120.0", "GiB", "1234.5"]
+    assert lines[2].split() == [
+        "qwen3.6-35b-a3b",
+        "running",
+        "2m",
+        "15m",
+        "2.0",
+        "GiB",
+        "120.0",
+        "GiB",
+        "1234.5",
+    ]
     assert lines[3].split() == ["http://127.0.0.1:8080/v1"]
