@@ -34,6 +34,12 @@ def build(
             show_default=False,
         ),
     ] = None,
+    gpus: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gpu", metavar="NAME", help="For this card [default: those here]; several.", show_default=False
+        ),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option("-j", "--jobs", min=1, help="Compilers at once.", show_default=False)
     ] = None,
@@ -53,15 +59,17 @@ def build(
         str | None,
         typer.Option("--sha256", help="Of bNNNNN's file in the index.", show_default=False),
     ] = None,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before a large download.")] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Agree to fetch NVIDIA's compiler.")] = False,
 ) -> None:
     """Build the pinned llama.cpp for this machine, once; minutes, then cached."""
     from launcher.cli.show.engines import render_built_engines
+    from launcher.commands.engine_build import BuildFor
     from launcher.commands.engine_choice import build as build_engine
 
     out.say("Have a llama-server already? Use it as it is: --engine PATH, or LAUNCHER_ENGINE=PATH.")
-    with here_with_progress(out, yes=yes) as here:
-        built = build_engine(here, backends or (), jobs, _build_source(tag, sha256, source, define or []))
+    wanted = BuildFor(backends=tuple(backends or ()), gpus=tuple(gpus or ()), jobs=jobs)
+    with here_with_progress(out, yes=yes, unasked=False) as here:
+        built = build_engine(here, wanted, _build_source(tag, sha256, source, define or []))
     out.show(built if len(built) > 1 else built[0], render_built_engines(built))
 
 
@@ -103,13 +111,14 @@ def install(
 ) -> None:
     """Install an engine that is built already: llama.cpp's own release, or a wheel; in under a minute."""
     from launcher.cli.show.engines import render_built_engines
+    from launcher.commands.engine_build import BuildFor
     from launcher.commands.engine_choice import build as build_engine
     from launcher.commands.engine_install import BUILD
     from launcher.commands.engine_install import install as install_engine
 
-    with here_with_progress(out) as here:
+    with here_with_progress(out, unasked=False) as here:
         if source == BUILD:
-            [engine] = build_engine(here, () if backend is None else (backend,))
+            [engine] = build_engine(here, BuildFor(backends=() if backend is None else (backend,)))
             sentences: tuple[str, ...] = ()
         else:
             installed = install_engine(here, source, backend)

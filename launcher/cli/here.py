@@ -14,10 +14,19 @@ if TYPE_CHECKING:
 
 @contextmanager
 def here_with_progress(
-    out: Output, *, offline: bool = False, yes: bool = False, env: tuple[tuple[str, str], ...] = ()
+    out: Output,
+    *,
+    offline: bool = False,
+    yes: bool = False,
+    unasked: bool = True,
+    env: tuple[tuple[str, str], ...] = (),
 ) -> Iterator[Here]:
-    """Yield the `Here` of one command, and show its progress during the block."""
+    """Yield the `Here` of one command, and show its progress during the block.
+
+    Without `unasked` nothing large is begun where nobody can be asked, but for `yes`.
+    """
     from launcher.commands.here import here_with
 
     with out.progress() as progress:
-        yield here_with(progress, offline=offline, env=env, confirm=out.confirm(yes=yes), consent=out.consent)
+        confirm = out.confirm(yes=yes) if unasked or yes else out.consent
+        yield here_with(progress, offline=offline, env=env, confirm=confirm, consent=out.consent)

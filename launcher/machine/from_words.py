@@ -63,12 +63,7 @@ def adhoc_machine(words: Words) -> Machine:
     ram_bytes = words.ram_bytes
     if ram_bytes < 1:
         raise UsageError(f"RAM of {ram_bytes} bytes holds nothing", hint="write it like --ram 128G")
-    devices: list[Device] = []
-    for spec in words.gpus:
-        card, count = split_count(spec)
-        devices += [named_device(card, ram_bytes)] * count
-    if len(devices) > MAX_DEVICES:
-        raise UsageError(f"{len(devices)} GPUs are too many, llama.cpp takes at most {MAX_DEVICES}")
+    devices = named_devices(words.gpus, ram_bytes)
     metal = any(device.backend is Backend.METAL for device in devices)
     cpu, cpu_notes = _described_cpu(words)
     return Machine(
@@ -79,11 +74,25 @@ def adhoc_machine(words: Words) -> Machine:
         ram_available_bytes=idle_available(ram_bytes),
         ram_limit_bytes=None,
         nodes=(),
-        devices=numbered(devices),
+        devices=devices,
         store=None,
         notes=(*cpu_notes, *((METAL_SHARE_NOTE,) if metal else ())),
         ram_bandwidth=words.ram_bandwidth,
     )
+
+
+def named_devices(specs: Sequence[str], ram_bytes: int) -> tuple[Device, ...]:
+    """Return the cards of `NAME:COUNT`, `SIZE` and the like, in the order given.
+
+    Raises UsageError for a count that is no number or too high, NotFound for a GPU nobody knows.
+    """
+    devices: list[Device] = []
+    for spec in specs:
+        card, count = split_count(spec)
+        devices += [named_device(card, ram_bytes)] * count
+    if len(devices) > MAX_DEVICES:
+        raise UsageError(f"{len(devices)} GPUs are too many, llama.cpp takes at most {MAX_DEVICES}")
+    return numbered(devices)
 
 
 def split_count(spec: str) -> tuple[str, int]:

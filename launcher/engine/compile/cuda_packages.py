@@ -16,6 +16,7 @@ from launcher.units import MIB
 
 VERSION = "13.0"
 DRIVER = 580  # the oldest driver that runs what CUDA 13 makes
+OLDEST_CARD = 75  # compute capability 7.5, Turing: CUDA 13 makes no code for older ones (its release notes)
 DOWNLOAD_BYTES = 502 * MIB
 UNPACKED_BYTES = 840 * MIB
 # beside the engine, which loads them from there: RUNPATH is $ORIGIN
