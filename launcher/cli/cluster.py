@@ -94,7 +94,7 @@ def rank(
     epoch: Annotated[int, typer.Option("--epoch", min=1, help="The run of the gang.")],
     device: Annotated[str, typer.Option("--device", help="The device, by the engine's name here.")],
     n_bytes: Annotated[int, typer.Option("--bytes", min=0, help="What it is to take, whole bytes.")],
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="The port, on loopback.")],
+    socket: Annotated[str, typer.Option("--socket", help="Where it is reached, in a folder to be made.")],
     engine_sha256: Annotated[str, typer.Option("--engine-sha256", help="The head's engine.")],
 ) -> None:
     """Run a part of a model for a launcher elsewhere, as long as that asks for it on stdin."""
@@ -102,7 +102,7 @@ def rank(
     from launcher.errors import EngineFailed
 
     request = RankRequest(
-        name=name, epoch=epoch, device=device, n_bytes=n_bytes, port=port, engine_sha256=engine_sha256
+        name=name, epoch=epoch, device=device, n_bytes=n_bytes, socket=socket, engine_sha256=engine_sha256
     )
     with here_with_progress(out) as here:
         why = serve_rank(here, request)

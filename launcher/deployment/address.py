@@ -40,9 +40,10 @@ def check_start(argv: Sequence[str]) -> None:
 
 def _check_rpc(argv: Sequence[str]) -> None:
     """Raise UsageError for a ggml-rpc-server that others can reach: it knows no password."""
-    program, *words = argv
-    if Path(program).name != RPC_SERVER:
+    programs = [Path(word).name for word in argv]
+    if RPC_SERVER not in programs:
         return
+    words = argv[programs.index(RPC_SERVER) + 1 :]
     hosts = [value for flag, value in pairwise(words) if flag in {"-H", "--host"}]
     for host in hosts:
         if not is_loopback(host):

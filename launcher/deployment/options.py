@@ -39,6 +39,7 @@ class SupervisorOptions:
     engine_pin: str | None = None  # who has chosen its engine for it, in words
     # Of a rank of a gang, a ggml-rpc-server (cluster/rank.py): the run of the gang that it belongs to.
     epoch: int | None = None
+    socket: str | None = None  # of a rank: where its server is reached (cluster/private_socket.py)
     node: str | None = None  # the machine of the cluster whose deployment of this name this is the way to
     nodes: tuple[str, ...] = ()  # those that ranks of this gang may be on
     # True: the supervisor writes the log, and bounds it; false in records of launchers before 2026-12
@@ -83,6 +84,7 @@ def parse_options(given: JsonObject) -> SupervisorOptions:
         env=_variables(given.object_at("env").texts_by_key()) if given.has("env") else {},
         engine_pin=given.optional_text("engine_pin"),
         epoch=given.optional_whole("epoch"),
+        socket=given.optional_text("socket"),
         node=given.optional_text("node"),
         nodes=given.texts("nodes") if given.has("nodes") else (),
         writes_log=given.has("writes_log") and given.flag("writes_log"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 
 from launcher.commands.claims import by_memory, claim, read_reserved, without_reserved
@@ -10,11 +11,12 @@ from launcher.commands.engine import engine_or_none
 from launcher.commands.here import Here
 from launcher.commands.probe import look_once, probe
 from launcher.deployment import claims
+from launcher.deployment.cluster import rpc_relay
 from launcher.deployment.cluster.messages import Word, format_message
+from launcher.deployment.cluster.private_socket import check_socket
 from launcher.deployment.cluster.rank import run_rank
 from launcher.deployment.identity import identify
 from launcher.deployment.options import SupervisorOptions
-from launcher.deployment.ports import check_port
 from launcher.deployment.record import Deployment, Phase, check_name
 from launcher.deployment.records import check_disk_space, log_path, make_private, now
 from launcher.engine.capabilities import read_capabilities
@@ -24,10 +26,12 @@ from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST
 from launcher.plan.from_json import StoredPlan
 from launcher.plan.memory.budget import free_bytes
-from launcher.plan.placement.group.members import LOOPBACK, PROCESSOR
+from launcher.plan.placement.group.members import LOOPBACK, PORT, PROCESSOR
 from launcher.units import format_bytes
 
 _GRACE_S = 2.0  # from SIGTERM to SIGKILL: a ggml-rpc-server ends at once, or is frozen
+# -I, -S: nothing is imported but the standard library.
+_RELAY = (sys.executable, "-I", "-S", rpc_relay.__file__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +40,7 @@ class RankRequest:
     epoch: int
     device: str
     n_bytes: int
-    port: int
+    socket: str  # where its head is led to
     engine_sha256: str
 
 
@@ -50,7 +54,7 @@ def serve_rank(here: Here, request: RankRequest) -> str | None:
         make_private(folder)
         check_disk_space(folder)
         engine = _engine(here, request)
-        check_port(LOOPBACK, request.port)
+        check_socket(request.socket)
         rows = _claim(here, request, engine)
         try:
             return run_rank(folder, _record(here, request, engine, rows), request.epoch)
@@ -113,15 +117,15 @@ def _record(here: Here, request: RankRequest, engine: Engine, rows: dict[str, in
     return Deployment(
         name=request.name,
         model_id=f"a rank of {request.name.rpartition('.')[0]}",
-        url=f"http://{LOOPBACK}:{request.port}",
+        url=f"http://{LOOPBACK}:{PORT}",
         host=LOOPBACK,
-        port=request.port,
+        port=PORT,  # of the loopback that it has to itself
         process=None,
         starter=identify(os.getpid()),
         phase=Phase.STARTING,
         model_path="/",  # its head reads the model; a record needs a path
         model_bytes=0,
-        argv=(str(program), "-H", LOOPBACK, "-p", str(request.port), "-d", request.device),
+        argv=(*_RELAY, request.socket, str(program), "-d", request.device),
         env_dropped=(),
         stored_plan=StoredPlan(document={}, plan=None, problem="a rank has none of its own"),
         plan_hash="",
@@ -135,6 +139,7 @@ def _record(here: Here, request: RankRequest, engine: Engine, rows: dict[str, in
             claim=rows,
             claim_folder=str(here.settings.claims_dir.absolute()),
             epoch=request.epoch,
+            socket=request.socket,
             grace_s=_GRACE_S,
         ),
     )

@@ -23,9 +23,10 @@ from launcher.deployment.cluster.messages import (
     Word,
     format_message,
 )
+from launcher.deployment.cluster.private_socket import remove_socket, sweep_sockets
 from launcher.deployment.identity import is_frozen
 from launcher.deployment.log_file import open_log
-from launcher.deployment.process import MARKER
+from launcher.deployment.process import MARKER, process_tree
 from launcher.deployment.record import Deployment, Phase
 from launcher.deployment.records import find_record, hold_start, marker_of, remove_record, save_record
 from launcher.deployment.supervisor import protect
@@ -64,6 +65,7 @@ def run_rank(folder: Path, record: Deployment, epoch: int) -> str | None:
         _fence(folder, record.name, epoch)
         record = replace(record, options=replace(record.options, epoch=epoch, writes_log=True))
         save_record(folder, record)
+    sweep_sockets()
     _, dropped = engine_env(os.environ)
     for name in dropped:
         del os.environ[name]
@@ -88,6 +90,8 @@ def run_rank(folder: Path, record: Deployment, epoch: int) -> str | None:
         return None
     finally:
         remove_record(folder, record.name)
+        if record.options.socket is not None:
+            remove_socket(record.options.socket)
 
 
 class _Lease(threading.Thread):
@@ -135,8 +139,9 @@ class _Lease(threading.Thread):
             self._is_ready = True
             self.say(Word.READY)
         elif self._is_ready:
-            if entry.process is not None and is_frozen(entry.process.pid):
-                self.say(Word.LOST, f"its {RPC_SERVER} (pid {entry.process.pid}) is frozen (SIGSTOP)")
+            parts = () if entry.process is None else process_tree(entry.process)
+            if any(is_frozen(part.pid) for part in parts):
+                self.say(Word.LOST, f"its {RPC_SERVER} (pid {parts[-1].pid}) is frozen (SIGSTOP)")
                 return False
             self.say(Word.WELL)
         return True

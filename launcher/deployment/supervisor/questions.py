@@ -15,7 +15,6 @@ from pathlib import Path
 
 from launcher.deployment.identity import Presence, find_presence
 from launcher.deployment.options import SupervisorOptions
-from launcher.deployment.ports import listens
 from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor import lifecycle
 from launcher.deployment.supervisor.child import Child
@@ -87,8 +86,8 @@ class _ChildEnded(EngineFailed):
 
 def watch_load(child: Child, record: Deployment, options: SupervisorOptions, progress: Path) -> Reply | None:
     """Wait until the child is ready or unfit, writing its progress to a file; None if it ended."""
-    if options.epoch is not None:
-        return _watch_rank(child, record)
+    if options.socket is not None:
+        return _watch_rank(child, Path(options.socket))
     # Imported while the server loads: nothing waits for it.
     from launcher.deployment.supervisor.ready import (  # noqa: PLC0415
         LoadFailed,
@@ -128,11 +127,11 @@ def watch_load(child: Child, record: Deployment, options: SupervisorOptions, pro
     return Reply(child.number, lifecycle.Answered())
 
 
-def _watch_rank(child: Child, record: Deployment) -> Reply | None:
-    """Wait until a ggml-rpc-server listens. It takes one connection at a time: none is made to ask it."""
+def _watch_rank(child: Child, way: Path) -> Reply | None:
+    """Wait until a socket leads to a ggml-rpc-server, which takes one connection at a time: none asks."""
     deadline = time.monotonic() + _RANK_S
-    while record.process is not None and child.exit_status() is None:
-        if listens(record.process, record.port) is not False:
+    while child.exit_status() is None:
+        if way.is_socket():
             return Reply(child.number, lifecycle.Answered())
         if time.monotonic() > deadline:
             sentence = f"ggml-rpc-server did not listen within {_RANK_S:.0f} s"

@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
+from launcher.deployment.cluster.private_socket import new_socket
 from launcher.engine.client import generate_token
 from launcher.engine.find import Engine
 from launcher.errors import LauncherError
@@ -123,7 +124,7 @@ _GIVEN = {"LAUNCHER_HOME", "LAUNCHER_ENGINE", "PYTHONPATH"}
 
 @pytest.mark.engine
 def test_a_split_survives_the_end_of_each_of_its_parts(lab: Lab, default_model: Path) -> None:
-    """The one long test of the room: its start, four kills and its stop, about half a minute."""
+    """The one long test of the room: its start, five kills and its stop, about half a minute."""
     assert add_box(lab)["state"] == "ready"
     # RAM of which neither has enough alone; the split's head has the file mapped, its peer the weights
     limits = ("-c", "2048", "--max-ram", "180M")
@@ -135,7 +136,15 @@ def test_a_split_survives_the_end_of_each_of_its_parts(lab: Lab, default_model: 
     url, argv = record["url"], record["argv"]
     assert "--rpc" in argv
     generate_token(url)
-    for marks in ("ggml-rpc-server -H", "llama-server -m", "cluster.run_gang", "launcher cluster rank"):
+    for marks in (
+        "ggml-rpc-server -d",
+        "rpc_relay.py",
+        "llama-server -m",
+        "cluster.run_gang",
+        "launcher cluster rank",
+    ):
+        listening = subprocess.run(["ss", "-ltnp"], capture_output=True, text=True, check=True).stdout
+        assert "rpc-server" not in listening  # on no address of this machine, loopback included
         gangs = {each.pid for each in lab.processes("cluster.run_gang")}
         # the newest: a gang's own line, and ssh's, have the words of what they start
         max(lab.processes(marks), key=lambda each: (each.name() in marks, each.pid)).kill()
@@ -171,7 +180,7 @@ def _answers(url: str) -> bool:
 
 @pytest.mark.engine
 def test_another_engine_than_the_heads_and_too_many_bytes_are_refused(lab: Lab) -> None:
-    words = ("--epoch", "5", "--device", "CPU", "--port", "24999")
+    words = ("--epoch", "5", "--device", "CPU", "--socket", new_socket())
 
     for refused, sentence in (
         (("--bytes", "1", "--engine-sha256", "0" * 64), "another than the head's"),
