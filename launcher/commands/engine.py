@@ -61,11 +61,12 @@ def refuse_unused_gpu(here: Here, engine: Engine, *, accepted: bool, look: Look 
     names = ", ".join(dict.fromkeys(device.name for device in gpus))
     text = f"THE GPU IS NOT USED: {names} is here, and {engine.path} lists no device"
     blind = not set(backends_in(engine.folder)) - {"cpu", "rpc"}
-    fix = (
-        "launcher engine install takes one that uses it"
-        if blind
-        else "look at the GPU's driver: launcher doctor"
-    )
+    if not blind:
+        fix = "look at the GPU's driver: launcher doctor"
+    elif engine.build is not None and engine.build.origin is not None:  # the best that others have built
+        fix = "launcher engine build makes one that uses it"
+    else:
+        fix = "launcher engine install takes one that uses it"
     here.on_progress(remark("gpu", f"{text} ({fix})"))
     if not accepted and not here.consent(f"{text}. Go on with the processor alone?"):
         raise EngineFailed(text, hint=f"{fix}; to go on with the processor alone: --cpu")

@@ -121,9 +121,7 @@ def build(
         BuildRequest(
             backend=backend,
             toolkit=(
-                _cuda_toolkit(here, wanted, architectures)
-                if backend is Backend.CUDA and not has_nvcc()
-                else None
+                _cuda_toolkit(here, wanted, machine) if backend is Backend.CUDA and not has_nvcc() else None
             ),
             engines_dir=here.settings.engines_dir,
             packages_dir=here.settings.cache_dir / "packages",
@@ -155,10 +153,10 @@ def _architectures(machine: Machine, wanted: BuildFor) -> tuple[str, ...]:
     return found
 
 
-def _cuda_toolkit(here: Here, wanted: BuildFor, architectures: tuple[str, ...]) -> Path | None:
+def _cuda_toolkit(here: Here, wanted: BuildFor, machine: Machine) -> Path | None:
     """Return NVIDIA's compiler out of packages, None if this machine cannot run it.
 
-    Raises EngineFailed if the user does not agree, or for a card that is too old for it.
+    Raises EngineFailed if the user does not agree, or for a card or driver that is too old for it.
     """
     folder = here.settings.engines_dir
     if not cuda_packages.are_for_this_machine():
@@ -169,10 +167,10 @@ def _cuda_toolkit(here: Here, wanted: BuildFor, architectures: tuple[str, ...]) 
         f"{format_bytes(cuda_packages.UNPACKED_BYTES)} on disk"
     )
     limits = f"drivers from {cuda_packages.DRIVER} on, cards from Turing on"
-    if architectures and int(architectures[0]) < cuda_packages.OLDEST_CARD:
+    too_old = cuda_packages.what_is_too_old(machine)
+    if too_old is not None:
         raise EngineFailed(
-            f"CUDA {cuda_packages.VERSION} makes no code for compute capability "
-            f"{int(architectures[0]) / 10}, and no other nvcc is here",
+            f"CUDA {cuda_packages.VERSION} makes no code for {too_old}, and no other nvcc is here",
             hint="launcher engine build --backend vulkan, or install an nvcc of CUDA 12",
         )
     here.on_progress(remark("toolkit", f"no nvcc is here: {what}, compiles ({limits})"))

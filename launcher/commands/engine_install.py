@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -54,9 +54,21 @@ def install(
     """
     look = look or look_once(here)
     if source is None:
-        return install_first(here, find_prebuilt(here, backend, look))
-    named = _named(here, source, backend, look)
-    return install_first(here, tuple(Prebuilt(source=named, offer=offer) for offer in named.find()))
+        found = find_prebuilt(here, backend, look)
+        if not found and backend is not None:
+            raise NotFound(
+                f"no engine for {backend} that is built already runs on this machine",
+                hint=f"launcher engine build --backend {backend}, or another: launcher engine install",
+            )
+    else:
+        named = _named(here, source, backend, look)
+        found = tuple(Prebuilt(source=named, offer=offer) for offer in named.find())
+    installed = install_first(here, found)
+    blind = installed.engine.build is not None and installed.engine.build.backend is Backend.CPU
+    if blind and backend is None and read_host_facts(look()).has_gpu:
+        sentence = "THE GPU IS NOT USED by it: launcher engine build makes one that uses it"
+        return replace(installed, sentences=(*installed.sentences, sentence))
+    return installed
 
 
 def find_prebuilt(here: Here, backend: Backend | None, look: Look) -> tuple[Prebuilt, ...]:

@@ -15,7 +15,7 @@ from launcher.engine.compile import cuda_packages
 from launcher.engine.compile.job import BuildRequest
 from launcher.errors import EngineFailed, UsageError
 from launcher.machine.from_words import Words, adhoc_machine, named_devices
-from launcher.machine.machine import Backend
+from launcher.machine.machine import Backend, Device
 from launcher.progress import Step
 from tests.cli.shell import launcher
 
@@ -32,6 +32,10 @@ toolkits.has_nvcc = lambda: False
 packages.are_for_this_machine = lambda: True
 packages.fetch_toolkit = fetch
 """
+
+
+def card(given: str | Device) -> Device:
+    return given if isinstance(given, Device) else named_devices((given,), 1 << 36)[0]
 
 
 class Builder:
@@ -52,9 +56,9 @@ class Builder:
     def here(self, confirm: Ask) -> Here:
         return here_with(self._say, confirm=confirm)
 
-    def build(self, wanted: BuildFor, *cards: str, confirm: Ask = lambda _: True) -> BuildRequest:
+    def build(self, wanted: BuildFor, *cards: str | Device, confirm: Ask = lambda _: True) -> BuildRequest:
         box = adhoc_machine(Words(ram_bytes=64 << 30))
-        box = replace(box, devices=named_devices(cards, box.ram_total_bytes))
+        box = replace(box, devices=tuple(map(card, cards)))
         self.monkeypatch.setattr(engine_build, "machine_of", lambda *_: box)
         build(self.here(confirm), wanted, look=lambda: None)  # type: ignore[arg-type,return-value]
         return self.requests[-1]
@@ -120,24 +124,27 @@ def test_nvidia_s_compiler_is_fetched_only_when_agreed_to(builder: Builder) -> N
     assert builder.build(BuildFor(gpus=("3090",))).toolkit == Path("/toolkit")
 
 
-def test_cards_that_its_compiler_has_dropped_are_said_before_it_is_fetched(builder: Builder) -> None:
+def test_cards_and_drivers_that_its_compiler_has_dropped_are_said_before_it_is_fetched(
+    builder: Builder,
+) -> None:
     with pytest.raises(EngineFailed, match=r"CUDA 13\.0 makes no code for compute capability 6\.1"):
-        builder.build(BuildFor(gpus=("GTX 1080 Ti",)))
+        builder.build(BuildFor(gpus=("3090", "GTX 1080 Ti")))
+    old = replace(named_devices(("3090",), 1 << 36)[0], driver="570.86.10")
+    with pytest.raises(EngineFailed, match=r"makes no code for NVIDIA's driver 570\.86\.10"):
+        builder.build(BuildFor(), old)
     assert not builder.fetched
 
 
-def test_where_nobody_can_be_asked_only_y_agrees(tmp_path: Path) -> None:
+def test_where_nobody_can_be_asked_only_y_agrees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     words = ("engine", "build", "--backend", "cuda", "--gpu", "3090")
     (tmp_path / "sitecustomize.py").write_text(WITHOUT_NVCC)
-    variables = {
-        "LAUNCHER_HOME": str(tmp_path / "home"),
-        "PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))),
-    }
-    refused = launcher(*words, **variables)
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
+    refused = launcher(*words)
     assert refused.returncode == 5, refused.stderr
     assert "502.0 MiB to fetch" in refused.stderr
     assert "nobody can be asked, so yes" not in refused.stderr
     assert refused.stderr.splitlines()[-1] == "hint: launcher engine build --backend cuda --gpu 3090 -y"
-    agreed = launcher(*words, "-y", **variables)
+    agreed = launcher(*words, "-y")
     assert agreed.returncode == 6
     assert "error: fetched\n" in agreed.stderr

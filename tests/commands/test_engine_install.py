@@ -19,6 +19,7 @@ from launcher.engine.sources.fit import HostFacts
 from launcher.engine.sources.native import what_a_build_brings
 from launcher.engine.sources.wheel import _FLAGS
 from launcher.errors import NotFound, UsageError
+from launcher.machine.machine import Backend
 from launcher.progress import Step
 from tests.engine.sources.archives import TAG, engine_archive
 from tests.fakes.releases import Releases, serve_releases
@@ -121,6 +122,21 @@ def test_nothing_that_runs_anywhere_is_one_sentence(here: Here, releases: Releas
     with pytest.raises(NotFound, match="no engine that is built already runs on this machine"):
         install(here, None)
     assert len(said) == 2  # why, of each source
+
+
+def test_none_for_a_backend_names_the_build_of_it(here: Here) -> None:
+    with pytest.raises(NotFound, match="no engine for cuda that is built already") as caught:
+        install(here, None, Backend.CUDA)
+    assert str(caught.value.hint).startswith("launcher engine build --backend cuda, or ")
+
+
+def test_one_that_leaves_the_gpu_idle_says_what_makes_one_that_does_not(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_install, "read_host_facts", lambda _: dataclasses.replace(FACTS, has_amd=True))
+    loud = "THE GPU IS NOT USED by it: launcher engine build makes one that uses it"
+    assert install(here, None).sentences[-1] == loud
+    assert loud not in install(here, None, Backend.CPU).sentences  # as it was asked for
 
 
 @pytest.mark.parametrize("source", ["b", "newest", "/no/such.tar.gz", "ftp://host/x.tar.gz", ""])

@@ -9,11 +9,12 @@ import pytest
 
 from launcher.commands import engine as engines
 from launcher.commands.here import here_with
-from launcher.engine.find import Engine, EngineSource
+from launcher.engine.find import BuildRecord, Engine, EngineSource, Origin
 from launcher.errors import EngineFailed
 from launcher.machine.from_words import Words, adhoc_machine
 from launcher.machine.machine import Backend, Device, Machine
 from launcher.progress import Step
+from tests.commands.test_engine_choice import BUILT
 from tests.engine.sources.archives import RUNS, SCRIPT
 
 CARD = Device(id="CUDA0", backend=Backend.CUDA, name="NVIDIA L4", total_bytes=22 << 30, free_bytes=21 << 30)
@@ -35,6 +36,7 @@ def check(
     *,
     accepted: bool = False,
     agrees: bool = False,
+    build: BuildRecord | None = None,
 ) -> list[str]:
     program = tmp_path / "llama-server"
     program.write_text(script)
@@ -42,7 +44,7 @@ def check(
     said: list[Step] = []
     monkeypatch.setattr(engines, "machine_of", lambda *_: box)
     here = here_with(said.append, consent=lambda _: agrees)
-    found = Engine(path=program, folder=tmp_path, source=EngineSource.OPTION)
+    found = Engine(path=program, folder=tmp_path, source=EngineSource.OPTION, build=build)
     engines.refuse_unused_gpu(here, found, accepted=accepted)
     return [step.text for step in said]
 
@@ -58,6 +60,16 @@ def test_it_is_refused_with_the_one_command(
     assert caught.value.hint == (
         "launcher engine install takes one that uses it; to go on with the processor alone: --cpu"
     )
+
+
+def test_where_the_best_of_others_does_not_use_it_a_build_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    origin = Origin(kind="release", made_by="ggml-org", file="llama.tar.gz", sha256="0" * 64)
+    record = replace(BUILT, origin=origin)
+    with pytest.raises(EngineFailed) as caught:
+        check(monkeypatch, tmp_path, RUNS, machine(CARD), build=record)
+    assert str(caught.value.hint).startswith("launcher engine build makes one that uses it; ")
 
 
 def test_an_engine_with_a_gpu_backend_is_not_the_trouble(

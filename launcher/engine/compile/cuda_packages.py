@@ -7,7 +7,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from launcher.engine.sources.host import parse_version
 from launcher.engine.sources.unpack import UnpackLimits, unpack_archive
+from launcher.machine.machine import Backend, Machine
 from launcher.progress import OnProgress, Step, silent
 from launcher.system.locks import exclusive
 from launcher.system.packages import Package, PackageKind, fetch_package
@@ -16,7 +18,7 @@ from launcher.units import MIB
 
 VERSION = "13.0"
 DRIVER = 580  # the oldest driver that runs what CUDA 13 makes
-OLDEST_CARD = 75  # compute capability 7.5, Turing: CUDA 13 makes no code for older ones (its release notes)
+OLDEST_CARD = (7, 5)  # Turing: CUDA 13 makes no code for older ones (its release notes)
 DOWNLOAD_BYTES = 502 * MIB
 UNPACKED_BYTES = 840 * MIB
 # beside the engine, which loads them from there: RUNPATH is $ORIGIN
@@ -65,6 +67,18 @@ _DRIVER_LIBRARY = "libcuda.so.1 "
 def are_for_this_machine() -> bool:
     """Tell if these packages run here."""
     return sys.platform == "linux" and platform.machine() == "x86_64"
+
+
+def what_is_too_old(machine: Machine) -> str | None:
+    """Return the compute capability or the driver of a card that runs nothing of this compiler's. PURE."""
+    for device in machine.devices:
+        if device.backend is Backend.CUDA:
+            capability, driver = parse_version(device.compute_capability), parse_version(device.driver)
+            if capability is not None and capability < OLDEST_CARD:
+                return f"compute capability {device.compute_capability}"
+            if driver is not None and driver[0] < DRIVER:
+                return f"NVIDIA's driver {device.driver}"
+    return None
 
 
 def toolkit_folder(engines_dir: Path) -> Path:

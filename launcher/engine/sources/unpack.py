@@ -72,7 +72,8 @@ def unpack_archive(archive: Path, target: Path, limits: UnpackLimits = LIMITS) -
     except _DAMAGE as error:
         words = printable(str(error)[:200])
         raise UsageError(
-            f"{archive.name} is damaged: {words}", hint=f"remove {archive} and fetch it again"
+            f"{archive.name} is damaged: {words}",
+            hint="name a whole .tar.gz or .zip, or launcher engine install",
         ) from error
 
 

@@ -30,6 +30,7 @@ def refused(tmp_path: Path, content: bytes, name: str = "x.tar.gz") -> str:
     after = sorted(path for path in tmp_path.rglob("*") if "out" not in path.parts and path.name != name)
     assert after == [path for path in before if path.name != name]
     assert caught.value.hint
+    assert "remove" not in caught.value.hint  # the file that was named is the user's
     return caught.value.message
 
 
