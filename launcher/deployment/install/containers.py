@@ -15,7 +15,8 @@ from launcher.deployment.install.yaml_text import yaml_text
 from launcher.engine.flags.taskset import split_taskset
 from launcher.errors import UsageError
 
-# llama.cpp's own images (docs/docker.md): the program is /app/llama-server. The tag is a build that has them.
+# llama.cpp's own images (docs/docker.md): the program is /app/llama-server. The tag is a build that has them;
+# it is no digest, which only the registry tells.
 _REPOSITORY = "ghcr.io/ggml-org/llama.cpp"
 _BUILD = "b11026"
 _FLAVOURS = {"CUDA": "-cuda", "ROCm": "-rocm", "Vulkan": "-vulkan", "SYCL": "-intel"}
@@ -80,6 +81,7 @@ def compose_file(export: Export, image: str | None = None) -> str:
         service["mem_reservation"] = export.host_bytes
     service |= _compose_gpus(export)
     made = f"# The key, once: openssl rand -hex 32 > {key}\n" if export.api_key_file is None else ""
+    made += _to_be_pinned(image or image_of(export))
     made += "" if export.user else _to_be_readable(export, *filter(None, [export.api_key_file]))
     secrets = {KEY_FILE: {"file": _for_compose(key)}}
     return made + yaml_text({"services": {dns_name(export.name): service}, "secrets": secrets})
@@ -106,10 +108,18 @@ def kubernetes_manifest(export: Export, image: str | None = None) -> str:
     }
     return (
         preparations(export)
+        + _to_be_pinned(image or image_of(export))
         + yaml_text(deployment)
         + "---\n"
         + yaml_text(service_of(name, labels, export.port))
     )
+
+
+def _to_be_pinned(image: str) -> str:
+    """Return the comment that an image named by its tag needs; none for one named by its digest."""
+    if "@sha256:" in image:
+        return ""
+    return f"# A tag can be moved. The digest for --image: skopeo inspect docker://{image}\n"
 
 
 def preparations(export: Export) -> str:

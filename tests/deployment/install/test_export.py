@@ -197,7 +197,11 @@ def test_images_are_real_names_of_one_build(
     export = replace(PLAIN, devices=devices, build=build)
     assert image_of(export) == f"ghcr.io/ggml-org/llama.cpp:{image}"
     assert f'image: "ghcr.io/ggml-org/llama.cpp:{image}"' in compose_file(export)
-    assert 'image: "own@sha256:1"' in compose_file(export, "own@sha256:1")
+    by_digest = compose_file(export, "own@sha256:1")
+    assert 'image: "own@sha256:1"' in by_digest
+    for written in (compose_file, *((kubernetes_manifest,) if flavour in {"", "cuda", "rocm"} else ())):
+        assert f"skopeo inspect docker://ghcr.io/ggml-org/llama.cpp:{image}\n" in written(export)
+        assert "skopeo" not in written(export, "own@sha256:1")
 
 
 def test_gpus_are_asked_for_by_name_and_numbered_anew() -> None:
