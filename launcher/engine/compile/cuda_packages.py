@@ -7,13 +7,13 @@ import shutil
 import sys
 from pathlib import Path
 
+from launcher.engine.compile.toolkits import nvidia_driver
 from launcher.engine.sources.host import parse_version
 from launcher.engine.sources.unpack import UnpackLimits, unpack_archive
 from launcher.machine.machine import Backend, Machine
 from launcher.progress import OnProgress, Step, silent
 from launcher.system.locks import exclusive
 from launcher.system.packages import Package, PackageKind, fetch_package
-from launcher.system.run_program import output_of
 from launcher.units import MIB
 
 VERSION = "13.0"
@@ -21,6 +21,7 @@ DRIVER = 580  # the oldest driver that runs what CUDA 13 makes
 OLDEST_CARD = (7, 5)  # Turing: CUDA 13 makes no code for older ones (its release notes)
 DOWNLOAD_BYTES = 502 * MIB
 UNPACKED_BYTES = 840 * MIB
+WITHOUT_DRIVER = ("-DGGML_CUDA_NO_VMM=ON",)  # else the engine needs libcuda.so.1 even for its --version
 # beside the engine, which loads them from there: RUNPATH is $ORIGIN
 LIBRARIES = ("libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13")
 
@@ -61,7 +62,6 @@ _LINKS = (
     ("lib64", "lib"),
     *((f"lib/{library.removesuffix('.13')}", library) for library in LIBRARIES),
 )
-_DRIVER_LIBRARY = "libcuda.so.1 "
 
 
 def are_for_this_machine() -> bool:
@@ -117,7 +117,7 @@ def _make_toolkit(toolkit: Path, packages_dir: Path, on_progress: OnProgress) ->
 
 def settings_of(toolkit: Path) -> tuple[str, ...]:
     """Return what cmake has to be told: without a driver's library nothing links with it."""
-    return () if (toolkit / "lib/stubs/libcuda.so").exists() else ("-DGGML_CUDA_NO_VMM=ON",)
+    return () if (toolkit / "lib/stubs/libcuda.so").exists() else WITHOUT_DRIVER
 
 
 def copy_libraries(toolkit: Path, output: Path) -> None:
@@ -136,10 +136,8 @@ def _merge(part: Path, whole: Path) -> None:
 
 def _link_driver(toolkit: Path) -> None:
     # ggml-cuda calls the driver for memory that grows (GGML_CUDA_NO_VMM=OFF)
-    for line in output_of("/sbin/ldconfig", "-p").splitlines():
-        name, _, path = line.strip().partition(" => ")
-        if name.startswith(_DRIVER_LIBRARY) and "x86-64" in name and path.startswith("/"):
-            stubs = toolkit / "lib" / "stubs"
-            stubs.mkdir(exist_ok=True)
-            (stubs / "libcuda.so").symlink_to(path)
-            return
+    driver = nvidia_driver()
+    if driver is not None:
+        stubs = toolkit / "lib" / "stubs"
+        stubs.mkdir(exist_ok=True)
+        (stubs / "libcuda.so").symlink_to(driver)

@@ -12,8 +12,8 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.engine.compile.cuda_packages import settings_of
-from launcher.engine.compile.toolkits import PREFIXES, named, which
+from launcher.engine.compile.cuda_packages import WITHOUT_DRIVER, settings_of
+from launcher.engine.compile.toolkits import PREFIXES, named, nvidia_driver, which
 from launcher.errors import EngineFailed
 from launcher.machine.machine import Backend
 from launcher.system.run_program import output_of
@@ -165,7 +165,13 @@ def _with_cuda(base: Toolchain, prefixes: tuple[Path, ...]) -> Toolchain:
             "building for NVIDIA GPUs needs the CUDA toolkit, and nvcc was not found",
             hint=f"{install_hint('cuda')}, {_ELSE}",
         )
-    return dataclasses.replace(base, toolkit=_cuda_release(nvcc), settings=(f"-DCMAKE_CUDA_COMPILER={nvcc}",))
+    # a toolkit has a stub to link with, so that only the first start would tell that no driver is here
+    settings = () if nvidia_driver() is not None else WITHOUT_DRIVER
+    return dataclasses.replace(
+        base,
+        toolkit=" ".join((_cuda_release(nvcc), *settings)),
+        settings=(f"-DCMAKE_CUDA_COMPILER={nvcc}", *settings),
+    )
 
 
 def _with_packaged_cuda(base: Toolchain, toolkit: Path) -> Toolchain:

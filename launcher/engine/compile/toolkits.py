@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
+
+from launcher.system.run_program import output_of
 
 # Where toolkits install themselves: programs in bin, headers in include.
 PREFIXES = tuple(
@@ -20,6 +23,16 @@ def has_nvcc() -> bool:
 def has_hip() -> bool:
     """Return True if AMD's compiler is installed (an argument of recipe.backend_for)."""
     return which("hipcc", *named("ROCM_PATH"), *PREFIXES) is not None
+
+
+def nvidia_driver() -> Path | None:
+    """Return the driver's library as the linker finds it; None without a driver."""
+    for line in output_of("/sbin/ldconfig", "-p").splitlines():
+        name, _, path = line.strip().partition(" => ")
+        # `libcuda.so.1 (libc6,x86-64) => /usr/lib/x86_64-linux-gnu/libcuda.so.1`; 32-bit: (libc6)
+        if re.match(r"libcuda\.so\.1 \(.*(x86-64|AArch64)", name) and path.startswith("/"):
+            return Path(path)
+    return None
 
 
 def named(*variables: str) -> tuple[Path, ...]:

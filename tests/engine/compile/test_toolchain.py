@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.engine.compile import toolchain, toolkits
 from launcher.engine.compile.toolchain import find_toolchain, install_hint, parse_vulkan_version
 from launcher.errors import EngineFailed
 from launcher.machine.machine import Backend
@@ -94,8 +95,32 @@ def test_cuda_is_found_and_told(bin_folder: Path, tmp_path: Path, monkeypatch: p
     toolkit.mkdir(parents=True)
     nvcc = tool(toolkit, "nvcc", "Cuda compilation tools, release 13.0, V13.0.88")
     monkeypatch.setenv("CUDA_HOME", str(toolkit.parent))
+    monkeypatch.setattr(toolchain, "nvidia_driver", lambda: tmp_path / "libcuda.so.1")
     tools = find_toolchain(Backend.CUDA)
     assert (tools.toolkit, tools.settings) == ("CUDA 13.0", (f"-DCMAKE_CUDA_COMPILER={nvcc}",))
+    # linked with the toolkit's stub it would not even tell its version on a machine without a driver
+    monkeypatch.setattr(toolchain, "nvidia_driver", lambda: None)
+    assert find_toolchain(Backend.CUDA).settings[1:] == ("-DGGML_CUDA_NO_VMM=ON",)
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        (
+            "libcuda.so.1 (libc6,x86-64) => /usr/lib/x86_64-linux-gnu/libcuda.so.1",
+            "/usr/lib/x86_64-linux-gnu",
+        ),
+        ("libcuda.so.1 (libc6,AArch64) => /usr/lib/tegra/libcuda.so.1", "/usr/lib/tegra"),
+        ("libcuda.so.1 (libc6) => /usr/lib/i386-linux-gnu/libcuda.so.1", None),
+        ("libcuda.so (libc6,x86-64) => /usr/lib/libcuda.so", None),
+        ("", None),
+    ],
+)
+def test_the_driver_is_the_one_of_this_kind_of_processor(
+    monkeypatch: pytest.MonkeyPatch, line: str, path: str | None
+) -> None:
+    monkeypatch.setattr(toolkits, "output_of", lambda *_: f"3 libs found\n\t{line}\n")
+    assert toolkits.nvidia_driver() == (None if path is None else Path(path) / "libcuda.so.1")
 
 
 def test_no_cuda_toolkit(bin_folder: Path) -> None:
