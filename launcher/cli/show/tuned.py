@@ -8,7 +8,8 @@ from rich.console import RenderableType
 
 from launcher.cli.show.tables import facts, grid, line
 from launcher.commands.tune.report import Report
-from launcher.plan.tuning.tuner import PAIRS, PLAN, SURE, words_of
+from launcher.plan.tuning.pairs import PAIRS, SURE
+from launcher.plan.tuning.tuner import PLAN, words_of
 
 
 def render_tuning(report: Report) -> tuple[RenderableType, ...]:
@@ -33,7 +34,7 @@ def render_tuning(report: Report) -> tuple[RenderableType, ...]:
     rows += [(shlex.join(words_of(each.trial)), each.why) for each in report.state.refused]
     note = line(
         f"tried in {report.state.spent_s:.0f} s; a ratio here is a hint; the winner is one by {PAIRS} "
-        f"pairs in turns whose rank test gives chance {SURE:.0%} at most"
+        f"pairs in turns that agree, and whose rank test gives chance {SURE:.0%} at most"
     )
     after = line(
         "the next plans of this model use it: launcher plan shows it, --untuned leaves it out"

@@ -3,7 +3,7 @@
 The plan's own settings are measured first, then each other setting alone. The better half of those that beat
 the plan goes on, measured twice as often each time, until few are left. The best of each knob are then put
 together, and the best of all meets the plan in turns, on prompts that nothing was chosen by. It wins only if
-it is faster beyond the noise; else the plan stays.
+it is faster beyond the noise (pairs.py); else the plan stays.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from launcher.plan.forecast.noise import Difference, compare_rates
+from launcher.plan.tuning.pairs import PAIRS, judge_pairs
 from launcher.plan.tuning.settings import Setting
 
-PAIRS = 6  # of the last comparison, in turns
-SURE = 0.01  # of its rank test, which is made once
 _FEW = 3  # settings that are not halved any further
 _MOST_TIMES_SLOWER = 4.0  # a trial that takes longer than so many of the plan's is ended,
 _LEAST_LIMIT_S = 30.0  # but not before this: one stall of a busy machine says nothing
@@ -79,7 +77,7 @@ class Outcome:
     """The end: the winner, or the plan; and the sentence that says why."""
 
     winner: Trial
-    ratio: float  # of the winner's speed to the plan's, in the last comparison
+    ratio: float  # of the best's speed to the plan's, the median of the last comparison's pairs
     why: str
 
 
@@ -216,7 +214,7 @@ def _paired(state: State) -> State:
         return _ended(state, PLAN, 1.0, "nothing that was tried was faster than the plan")
     if state.spent_s + _last_s(state) > state.budget_s:
         return _ended(state, PLAN, 1.0, _too_short(state))
-    turns = (PLAN, better[0]) * PAIRS
+    turns = (PLAN, better[0], better[0], PLAN) * (PAIRS // 2)
     return replace(state, stage=Stage.PAIRS, waiting=turns, times=1, champion=better[0])
 
 
@@ -224,10 +222,10 @@ def _judged(state: State) -> State:
     champion, plan = state.pairs.get(state.champion, ()), state.pairs.get(PLAN, ())
     if not champion or not plan:
         return _ended(state, PLAN, 1.0, _too_short(state))
-    ratio = statistics.median(champion) / statistics.median(plan)
-    if compare_rates(champion, plan, SURE) is Difference.FASTER:
-        return _ended(state, state.champion, ratio, "faster beyond the noise")
-    return _ended(state, PLAN, ratio, "the best that was tried is not faster beyond the noise")
+    chosen = statistics.median(state.rates[state.champion]) / statistics.median(state.rates[PLAN])
+    verdict = judge_pairs(champion, plan, chosen)
+    winner = state.champion if verdict.is_faster else PLAN
+    return _ended(state, winner, verdict.ratio, verdict.why)
 
 
 def _too_short(state: State) -> str:
