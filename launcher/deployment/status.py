@@ -13,7 +13,7 @@ from launcher.deployment.identity import Presence, ProcessId, find_presence, ide
 from launcher.deployment.install.transient import is_kept
 from launcher.deployment.process import process_tree, read_activity
 from launcher.deployment.record import Deployment, Phase
-from launcher.engine.client import is_loaded, read_api_key, read_metrics
+from launcher.engine.key_file import read_api_key
 from launcher.errors import LauncherError
 
 # llama-server answers /health in a thread of its own, also while it computes a long prompt.
@@ -103,6 +103,8 @@ def ask_status(deployment: Deployment) -> StatusReport:
     try:
         uptime = max(0.0, time.time() - psutil.Process(server.pid).create_time())
         if status.state is DeploymentState.RUNNING and deployment.options.epoch is None:
+            from launcher.engine.client import read_metrics  # noqa: PLC0415  an HTTP client takes 20 ms
+
             gauges = read_metrics(deployment.url, api_key=read_api_key(deployment.api_key_file))
             speed = gauges.get("predicted_tokens_seconds")
             idle = 0.0 if gauges.get("requests_processing") else _silent_s(Path(deployment.log_path))
@@ -132,6 +134,8 @@ def find_server_trouble(deployment: Deployment) -> Status | None:
     if frozen:
         detail = f"llama-server (pid {pid}) is frozen (SIGSTOP); kill -CONT {pid} lets it go on"
         return Status(state=DeploymentState.DEGRADED, detail=detail)
+    from launcher.engine.client import is_loaded  # noqa: PLC0415  as above
+
     if deployment.options.epoch is not None or is_loaded(deployment.url, _HEALTH_S):
         return None  # a rank speaks no HTTP, and with its head alone
     detail = f"llama-server runs, and does not answer within {_HEALTH_S:.0f} s"

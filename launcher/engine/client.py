@@ -8,12 +8,10 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx2
 
-from launcher.engine.key_file import read_keys
 from launcher.errors import EngineFailed, UsageError
 from launcher.system.json_object import parse_json
 
@@ -115,16 +113,6 @@ def read_props(url: str, *, api_key: str | None = None) -> Props:
         model_path=given.get("model_path"),
         build=given.get("build_info"),
     )
-
-
-def read_api_key(path: Path | str | None) -> str | None:
-    """Return the first key in llama-server's key file, None without a file.
-
-    Raises UsageError if the file cannot be read, or holds no key or one that llama-server would refuse.
-    """
-    if path is None:
-        return None
-    return read_keys(path)[0]
 
 
 def _headers(api_key: str | None) -> dict[str, str]:

@@ -12,6 +12,16 @@ _MAX_BYTES = 64 << 10  # a thousand keys; a key of launcher's README has 43 char
 _MOST_OF_A_KEY = 8000  # cpp-httplib refuses a header of 8192 (CPPHTTPLIB_HEADER_MAX_LENGTH)
 
 
+def read_api_key(path: Path | str | None) -> str | None:
+    """Return the first key in llama-server's key file, None without a file.
+
+    Raises UsageError if the file cannot be read, or holds no key or one that llama-server would refuse.
+    """
+    if path is None:
+        return None
+    return read_keys(path)[0]
+
+
 def read_keys(path: Path | str) -> tuple[str, ...]:
     """Return the keys in the file, at least one.
 

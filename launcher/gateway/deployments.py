@@ -28,8 +28,8 @@ from launcher.deployment.record import Deployment, Phase
 from launcher.deployment.records import find_record, make_private, read_all
 from launcher.deployment.status import DeploymentState, read_status, with_its_server
 from launcher.deployment.takedown import take_down
-from launcher.engine.client import read_api_key
 from launcher.engine.find import Engine
+from launcher.engine.key_file import read_api_key
 from launcher.errors import DoesNotFit, LauncherError, NotFound
 from launcher.gateway.admission.state import Bytes
 from launcher.gateway.catalogue import Servable

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-from launcher.engine.client import read_api_key
+from launcher.engine.key_file import read_api_key
 from launcher.errors import LauncherError
 from launcher.gateway.admission.state import Phase
 from launcher.gateway.client import Client, Refusing

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launcher.commands.here import Here, here_with
 from launcher.commands.inspect import inspect
@@ -20,7 +21,6 @@ from launcher.gateway.catalogue import Catalogue, Servable, read_servables
 from launcher.gateway.config import GatewayConfig
 from launcher.gateway.deployments import Deployments
 from launcher.gateway.engine_http import Engines
-from launcher.gateway.fallback import Fallback
 from launcher.gateway.guard import Doors
 from launcher.gateway.keeper import Keeper, KeptOptions
 from launcher.gateway.keys import KeyRing, keys_path
@@ -32,6 +32,9 @@ from launcher.gateway.threads import in_thread
 from launcher.gateway.watch import Watch
 from launcher.progress import OnProgress
 from launcher.system.locks import exclusive_if_free
+
+if TYPE_CHECKING:
+    from launcher.gateway.fallback import Fallback
 
 _CATALOGUE_S = 30.0  # between two looks at what is on the disk
 
@@ -93,7 +96,7 @@ def serve(here: Here, request: GatewayRequest, announce: Callable[[Serving], Non
                     keeper.replace_catalogue(await in_thread(lambda: _catalogue(here, request, typed)))
 
             disk = Disk(fetch=_fetch, refresh=refresh)
-            fallback = Fallback(keeper, Spending(here.settings.gateway_dir / "spending.json"))
+            fallback = _fallback(here, config, keeper)
             app = App(keeper, Proxy(keeper, engines, fallback), keys, disk, AppOptions(doors=doors))
             await keeper.begin()
             looking = asyncio.create_task(_again_and_again(refresh))
@@ -109,10 +112,19 @@ def serve(here: Here, request: GatewayRequest, announce: Callable[[Serving], Non
                 looking.cancel()
                 watching.cancel()
                 engines.close()
-                await fallback.close()
+                if fallback is not None:
+                    await fallback.close()
                 await keeper.close()
 
         server.run(main)
+
+
+def _fallback(here: Here, config: GatewayConfig, keeper: Keeper) -> Fallback | None:
+    if all(model.fallback is None for model in config.models.values()):
+        return None
+    from launcher.gateway.fallback import Fallback  # noqa: PLC0415  with an HTTP client, for those who ask for one
+
+    return Fallback(keeper, Spending(here.settings.gateway_dir / "spending.json"))
 
 
 async def _again_and_again(refresh: Callable[[], Awaitable[None]]) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
 from launcher.gateway.catalogue import mode_fields
 from launcher.gateway.client import Client, Refusing
 from launcher.gateway.engine_http import EngineConnection, EngineFrozen, EngineGone, Engines
 from launcher.gateway.exchange import Exchange, Translator
-from launcher.gateway.fallback import Fallback
 from launcher.gateway.keeper import Keeper
 from launcher.gateway.replies import Dialect, Problem, not_for, problem_event, problem_of, problem_reply
 from launcher.gateway.request_body import Body
 from launcher.gateway.ticket import Refused, Ticket
 from launcher.units import one_line
+
+if TYPE_CHECKING:
+    from launcher.gateway.fallback import Fallback  # an HTTP client, which few have a use for
 
 _COMMENT_S = 3.0  # between two signs of life of a stream whose model is loading
 _MOST_ERROR = 1 << 20

@@ -1,6 +1,6 @@
 """Resolve a reference to candidate quants, best first. Knows nothing about machines.
 
-What talks to the Hub is imported inside functions: huggingface_hub's client takes 0.2 s to import.
+What talks to a network is imported inside functions: huggingface_hub's client takes 0.2 s to import.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from launcher.models.profiles.profile import (
 from launcher.models.refs import ModelRef, RefKind, parse_ref
 from launcher.models.store import HubStore, store_of
 from launcher.models.url_secrets import strip_secrets, strip_word_secrets
-from launcher.models.wheel import open_first, open_here
 from launcher.progress import OnProgress
 from launcher.system.settings import Settings, expand_home, own_folders, profiles_dir
 
@@ -72,10 +71,8 @@ class Sources:
 
 def sources_of(settings: Settings, *, offline: bool = False) -> Sources:
     """Return the sources that settings and environment name."""
-    # `offline` acts as HF_HUB_OFFLINE
-    endpoint = endpoint_in_use()
     return Sources(
-        endpoint=replace(endpoint, offline=True) if offline else endpoint,
+        endpoint=endpoint_in_use(offline=offline),
         store=store_of(settings),
         models_dir=settings.models_dir,
         profiles=read_profiles(settings),
@@ -226,6 +223,8 @@ class _ProfileQuants:
     def _open_with_wheel(
         self, quant: ProfileQuant, wheel: WheelSource, ref: ModelRef, on_progress: OnProgress
     ) -> Located:
+        from launcher.models.wheel import open_first, open_here
+
         # the file if it is here, else the shipped headers of that very file
         endpoint, store, models_dir = self._sources.endpoint, self._sources.store, self._sources.models_dir
         here = open_here(ref, wheel, endpoint=endpoint, store=store, models_dir=models_dir)

@@ -7,8 +7,6 @@ import os
 import ssl
 from pathlib import Path
 
-import httpx2
-
 from launcher.errors import UsageError
 
 # the first that is set decides: OpenSSL's own names, then those that requests and curl taught people to set
@@ -26,6 +24,8 @@ def trusted_certificates() -> ssl.SSLContext:
 @functools.cache  # reading the authorities takes 40 ms, and every connection needs them
 def _context(name: str | None, path: str) -> ssl.SSLContext:
     if name is None:
+        import httpx2  # noqa: PLC0415  it takes 15 ms, and what is asked on loopback is plain HTTP
+
         return httpx2.create_ssl_context()
     try:
         if Path(path).is_dir():

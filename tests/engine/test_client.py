@@ -10,9 +10,9 @@ from launcher.engine.client import (
     generate_token,
     is_loaded,
     list_model_ids,
-    read_api_key,
     read_props,
 )
+from launcher.engine.key_file import read_api_key
 from launcher.errors import EngineFailed, UsageError
 
 

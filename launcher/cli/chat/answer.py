@@ -12,7 +12,7 @@ from launcher.cli.chat.requests import Asked
 from launcher.cli.show.output import Output
 from launcher.deployment.record import Deployment
 from launcher.engine.chat import Delta, Message, stream_chat
-from launcher.engine.client import read_api_key
+from launcher.engine.key_file import read_api_key
 
 LOOP = "loop"
 """The reason why an answer ended that went on with the same words."""

@@ -14,9 +14,9 @@ from launcher.commands.here import Here
 from launcher.commands.probe import probe
 from launcher.deployment.record import Deployment, Phase
 from launcher.deployment.status import DeploymentState, read_status
-from launcher.engine.client import read_api_key
 from launcher.engine.find import Engine
 from launcher.engine.flags.taskset import split_taskset
+from launcher.engine.key_file import read_api_key
 from launcher.errors import TryAgain, UsageError
 from launcher.models.local import open_path
 from launcher.progress import Step

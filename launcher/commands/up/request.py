@@ -10,10 +10,10 @@ from launcher.commands.planned import PlanRequest
 from launcher.deployment.address import check_exposure
 from launcher.deployment.deploy import already_up
 from launcher.deployment.record import Deployment, check_name, deployment_name, plan_hash
-from launcher.engine.client import read_api_key
 from launcher.engine.environment import Why, config_files, engine_env, why_dropped
 from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.user_flags import uncounted_notes
+from launcher.engine.key_file import read_api_key
 from launcher.plan.workload import as_recorded
 from launcher.system.settings import Settings
 

@@ -31,7 +31,8 @@ class SignOfLife:
 
     def _run(self) -> None:
         # Imported while it loads: nothing waits for it.
-        from launcher.engine.client import is_loaded, read_api_key, read_metrics  # noqa: PLC0415
+        from launcher.engine.client import is_loaded, read_metrics  # noqa: PLC0415
+        from launcher.engine.key_file import read_api_key  # noqa: PLC0415
         from launcher.errors import LauncherError  # noqa: PLC0415
 
         try:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 import time
 
-from launcher.engine.client import generate_token, is_loaded, read_api_key
+from launcher.engine.client import generate_token, is_loaded
+from launcher.engine.key_file import read_api_key
 
 _POLL_S = 0.5
 

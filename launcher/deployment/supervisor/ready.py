@@ -18,9 +18,9 @@ from launcher.engine.client import (
     fill_context,
     generate_token,
     is_loaded,
-    read_api_key,
     read_props,
 )
+from launcher.engine.key_file import read_api_key
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.engine.log.diagnose import diagnose
 from launcher.errors import EngineFailed, LauncherError

@@ -46,14 +46,17 @@ class Endpoint:
         return (("Authorization", f"Bearer {self.token}"),) if self.token else ()
 
 
-def endpoint_in_use() -> Endpoint:
-    """Return the Hub that the environment names."""
+def endpoint_in_use(*, offline: bool = False) -> Endpoint:
+    """Return the Hub that the environment names; with `offline` as under HF_HUB_OFFLINE."""
     # The library reads HF_ENDPOINT, HF_TOKEN or the stored login, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE.
+    offline = offline or constants.is_offline_mode()
+    # who is not asked is told no token, and looking for one takes 40 ms
+    has_no_token = offline or constants.HF_HUB_DISABLE_IMPLICIT_TOKEN
     return Endpoint(
         url=constants.ENDPOINT,
-        token=None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else huggingface_hub.get_token(),
+        token=None if has_no_token else huggingface_hub.get_token(),
         cache_dir=Path(constants.HF_HUB_CACHE),
-        offline=constants.is_offline_mode(),
+        offline=offline,
     )
 
 

@@ -16,16 +16,19 @@ from tests.fakes.hub import FakeHub
 def test_the_library_says_which_hub_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "https://mirror.example/hf")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", "/cache")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_TOKEN", "hf_x")
     found = endpoint_in_use()
-    assert found == Endpoint(
-        url="https://mirror.example/hf", token="hf_x", cache_dir=Path("/cache"), offline=True
-    )
+    assert found == Endpoint(url="https://mirror.example/hf", token="hf_x", cache_dir=Path("/cache"))
     assert found.host == "mirror.example/hf"
     assert found.authorization == (("Authorization", "Bearer hf_x"),)
     assert replace(found, token=None).authorization == ()
     assert replace(found, url="https://me:secret@mirror.example").host == "mirror.example"
+    # who is not asked is told no token
+    silent = replace(found, token=None, offline=True)
+    assert endpoint_in_use(offline=True) == silent
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert endpoint_in_use() == silent
 
 
 def test_an_attempt_is_given_up_in_time(hub: FakeHub) -> None:
