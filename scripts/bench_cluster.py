@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.deployment.cluster.remote import Remote
-from launcher.deployment.cluster.seats import GangSpec, RankPlace, RankSeat, format_spec
+from launcher.deployment.cluster.seats import GangLayout, GangSpec, RankPlace, RankSeat, format_spec
 from launcher.deployment.process import MARKER
 from launcher.engine.find import find_engine
 from launcher.machine.machine import Backend
@@ -41,6 +41,7 @@ FLAGS = (
     "1",
     "-t",
     "1",
+    "--no-repack",  # as a peer, whose weights nothing repacks for its processor
     "-fit",
     "off",
     "--cache-ram",
@@ -115,10 +116,11 @@ def _gang(lab: Lab, server: Sequence[str], sha256: str, n_peers: int) -> tuple[s
         )
         for peer, port in zip(lab.peers, ports, strict=False)
     )
-    spec = format_spec(GangSpec(name="bench", engine_sha256=sha256, seats=seats))
     where = ("--rpc", ",".join(f"127.0.0.1:{port}" for port in ports), "-ngl", "99", "--port", "8002")
-    program = "launcher.deployment.cluster.run_gang"
-    return (sys.executable, "-P", "-m", program, spec, "--", server[0], *where, *server[1:])
+    argv = (server[0], *where, *server[1:])
+    layout = GangLayout(seats=seats, argv=argv)
+    spec = format_spec(GangSpec(name="bench", engine_sha256=sha256, layouts=(layout,)))
+    return (sys.executable, "-P", "-m", "launcher.deployment.cluster.run_gang", spec, "--", *argv)
 
 
 @contextlib.contextmanager

@@ -96,19 +96,20 @@ def plan_members(
 
     Raises UsageError as `plan_fleet`.
     """
-    if request.limits.gpus is not None:
-        raise UsageError("--gpus names GPUs of one machine, and there are several", hint="leave --gpus out")
-    engine = engine_or_none(here, request.engine, look_once(here))
-    target = opened_once(inspect(here, request.ref, request.quant))
-    planner = _Planner(here=here, request=request, target=target, engine=engine, head=head)
+    planner = _planner(here, request, head)
     by_machine: dict[Machine, Planned] = {}
     for member in members:
         if member.machine not in by_machine and (planned := planner.plan((member,))) is not None:
             by_machine[member.machine] = planned
-    placed = tuple(_placed_whole(target.model_id, members, by_machine))
+    placed = tuple(_placed_whole(planner.target.model_id, members, by_machine))
     if placed:
         return FleetPlan(members=members, layout=Layout(placed=placed, missing=()), by_machine=by_machine)
     return _split(planner, members, by_machine)
+
+
+def plan_split(here: Here, request: PlanRequest, members: tuple[Member, ...], head: str) -> FleetPlan:
+    """Plan a model over several of these members, none of which holds it alone. Raises as `plan_fleet`."""
+    return _split(_planner(here, request, head), members, {})
 
 
 def _placed_whole(
@@ -130,6 +131,14 @@ def _member(here: Here, entry: FleetEntry) -> Member:
     machine = probe(here, MachineChoice(name=entry.ref))
     refuse_peers(machine, entry.ref)
     return Member(name=entry.name, machine=machine, zone=entry.zone, domain=entry.domain)
+
+
+def _planner(here: Here, request: PlanRequest, head: str | None) -> _Planner:
+    if request.limits.gpus is not None:
+        raise UsageError("--gpus names GPUs of one machine, and there are several", hint="leave --gpus out")
+    engine = engine_or_none(here, request.engine, look_once(here))
+    target = opened_once(inspect(here, request.ref, request.quant))
+    return _Planner(here=here, request=request, target=target, engine=engine, head=head)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

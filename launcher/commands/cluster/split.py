@@ -12,11 +12,12 @@ from launcher.commands.claims import by_memory
 from launcher.commands.cluster.membership import NodeAnswer
 from launcher.commands.cluster.there import ssh_env
 from launcher.commands.here import Here
+from launcher.commands.plan_fleet import FleetPlan, plan_split
 from launcher.commands.planned import Planned, compile_argv, files_to_bring, fitting
 from launcher.commands.pull import fetch_all
 from launcher.commands.up.request import Named, UpRequest, serving_of
-from launcher.deployment.cluster.nodes import Node
-from launcher.deployment.cluster.seats import GangSpec, RankPlace, RankSeat, format_spec
+from launcher.deployment.cluster.nodes import HERE, Node
+from launcher.deployment.cluster.seats import GangLayout, GangSpec, RankPlace, RankSeat, format_spec
 from launcher.deployment.deploy import Request, bring_up
 from launcher.deployment.options import SupervisorOptions
 from launcher.deployment.record import Deployment
@@ -47,23 +48,43 @@ class Machines:
         return found
 
 
-def up_split(here: Here, request: UpRequest, named: Named, planned: Planned, split: Machines) -> Deployment:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitPlan:
+    """A plan of the model over several machines."""
+
+    planned: Planned
+    machines: Machines
+
+    @property
+    def plan(self) -> Plan:
+        return fitting(self.planned)[0]
+
+
+def up_split(here: Here, request: UpRequest, named: Named, splits: Sequence[SplitPlan]) -> Deployment:
     """Start the head here, which raises the ranks on its peers; return it once it answers.
 
-    Raises NotFound without an engine here, UsageError for a peer with another, and what `bring_up` raises.
+    The first split is raised; the others are for when one of its machines is lost. Raises NotFound without an
+    engine here, UsageError for a peer with another, and what `bring_up` raises.
     """
-    plan, _ = fitting(planned)
+    planned, plan = splits[0].planned, splits[0].plan
     engine, known = _engine_of(planned)
-    _check_engines(split, known.sha256)
+    _check_engines(splits[0].machines, known.sha256)
     model, *_ = fetch_all(here, files_to_bring(planned), ("launcher", "pull", request.plan.ref))
-    spec = GangSpec(
-        name=_gang_name(here, named.name), engine_sha256=known.sha256, seats=_seats(plan, split, known.sha256)
-    )
+
+    def spec_for(port: int) -> GangSpec:
+        serving = serving_of(request, port, planned.target.model_id, str(model[0]))
+        layouts = (
+            GangLayout(
+                seats=_seats(each.plan, each.machines, known.sha256),
+                argv=tuple(compile_argv(each.planned, each.plan, serving)),
+            )
+            for each in splits
+        )
+        return GangSpec(name=_gang_name(here, named.name), engine_sha256=known.sha256, layouts=tuple(layouts))
 
     def argv_for(port: int) -> tuple[str, ...]:
-        serving = serving_of(request, port, planned.target.model_id, str(model[0]))
-        server = compile_argv(planned, plan, serving)
-        return (sys.executable, "-P", "-m", _RUN_GANG, format_spec(spec), "--", *server)
+        spec = spec_for(port)
+        return (sys.executable, "-P", "-m", _RUN_GANG, format_spec(spec), "--", *spec.layouts[0].argv)
 
     env, agent = ssh_env(here)
     return bring_up(
@@ -85,9 +106,9 @@ def up_split(here: Here, request: UpRequest, named: Named, planned: Planned, spl
                 keep_up=request.keep_up,
                 canary=request.canary,
                 env=agent,
-                claim=rows_here(plan, split.members),
+                claim=rows_here(splits),
                 claim_folder=str(here.settings.claims_dir.absolute()),
-                nodes=spec.nodes,
+                nodes=spec_for(0).nodes,
             ),
         ),
         on_progress=here.on_progress,
@@ -144,12 +165,39 @@ def _is_like(one: Member, other: Member) -> bool:
     return class_of(one.machine) == class_of(other.machine)
 
 
-def rows_here(plan: Plan, members: Sequence[Member]) -> Mapping[str, int]:
-    """Return the bytes that the head takes on this machine: each peer's launcher claims its own."""
-    own = {HOST, *(device.id for device in members[0].machine.devices)}
-    return by_memory(
-        {row.where: row.used_bytes for row in plan.ledger if row.where in own}, members[0].machine
-    )
+def rows_here(splits: Sequence[SplitPlan]) -> Mapping[str, int]:
+    """Return the most that the head takes on this machine in any layout: peers' launchers claim their own."""
+    most: dict[str, int] = {}
+    for each in splits:
+        machine = each.machines.members[0].machine
+        own = {HOST, *(device.id for device in machine.devices)}
+        used = {row.where: row.used_bytes for row in each.plan.ledger if row.where in own}
+        for where, n_bytes in by_memory(used, machine).items():
+            most[where] = max(n_bytes, most.get(where, 0))
+    return most
+
+
+def _engine_sha256(answer: NodeAnswer) -> str | None:
+    return None if answer.description is None else answer.description.engine_sha256
+
+
+def without_one(
+    here: Here, request: UpRequest, fleet: FleetPlan, seen: Sequence[NodeAnswer]
+) -> list[SplitPlan]:
+    """Return a split that does without it for each peer that no machine alike can stand in for."""
+    own, *_ = seen
+    able = {each.name for each in seen if _engine_sha256(each) == _engine_sha256(own)}
+    others = []
+    for peer in fleet.split[1:]:
+        rest = tuple(member for member in fleet.members if member is not peer and member.name in able)
+        if any(_is_like(member, peer) for member in rest if member not in fleet.split):
+            continue
+        instead = plan_split(here, request.plan, rest, head=HERE)
+        if instead.planned is not None and instead.split:
+            others.append(
+                SplitPlan(planned=instead.planned, machines=Machines(seen=tuple(seen), members=instead.split))
+            )
+    return others
 
 
 def _gang_name(here: Here, name: str) -> str:

@@ -6,7 +6,7 @@ import os
 
 from launcher.commands.claims import claim
 from launcher.commands.cluster.place import plan_over_nodes
-from launcher.commands.cluster.split import Machines, rows_here, up_split
+from launcher.commands.cluster.split import Machines, SplitPlan, rows_here, up_split, without_one
 from launcher.commands.cluster.there import ClusterRequest, up_there
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect, opened_once
@@ -34,9 +34,14 @@ def up_on_cluster(here: Here, cluster_request: ClusterRequest) -> Deployment:
     try:
         with claims.hold_planning_lock(here.settings.claims_dir):
             cluster, seen = plan_over_nodes(here, request.plan)
+            splits: list[SplitPlan] = []
             if cluster.split and cluster.planned is not None:
-                plan, _ = fitting(cluster.planned)
-                claim(here, key, named.name, rows_here(plan, cluster.split), os.getpid())
+                machines = Machines(seen=seen, members=cluster.split)
+                splits = [
+                    SplitPlan(planned=cluster.planned, machines=machines),
+                    *without_one(here, request, cluster, seen),
+                ]
+                claim(here, key, named.name, rows_here(splits), os.getpid())
         if cluster.machines:
             chosen = cluster.machines[0]
             node = next(each.node for each in seen if each.name == chosen)
@@ -44,10 +49,10 @@ def up_on_cluster(here: Here, cluster_request: ClusterRequest) -> Deployment:
                 return up(here, request)
             here.on_progress(remark("cluster", f"{named.name} fits on {chosen}, and is started there"))
             return up_there(here, cluster_request, named, node)
-        if cluster.split and cluster.planned is not None:
+        if splits:
             names = ", ".join(member.name for member in cluster.split)
             here.on_progress(remark("cluster", f"{named.name} is split over {names}"))
-            return up_split(here, request, named, cluster.planned, Machines(seen=seen, members=cluster.split))
+            return up_split(here, request, named, splits)
     except BaseException:
         claims.drop_claim(here.settings.claims_dir, key)
         raise

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from launcher.deployment.cluster.seats import GangSpec, RankPlace, choose
+from launcher.deployment.cluster.seats import GangSpec, Raising, choose
 from launcher.system.atomic_files import write_atomically
 from launcher.system.json_object import JsonObject, Malformed, parse_json
 from launcher.system.small_files import read_small
@@ -26,8 +26,8 @@ class GangMemory:
             self._epoch = given.whole("epoch")
             self._lost = {node: float(at) for node, at in given.object_at("lost").wholes_by_key().items()}
 
-    def begin(self, spec: GangSpec) -> tuple[int, tuple[RankPlace, ...]]:
-        """Return a new epoch, higher than any before, and where the ranks are to be."""
+    def begin(self, spec: GangSpec) -> tuple[int, Raising]:
+        """Return a new epoch, higher than any before, and what is to be raised where."""
         self._epoch = max(self._epoch + 1, time.time_ns() // 1_000_000)
         self._save()
         return self._epoch, choose(spec, self._lost, time.time())

@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from launcher.deployment.address import check_start
 from launcher.deployment.cluster import gang
 from launcher.deployment.cluster.gang_memory import GangMemory
 from launcher.deployment.cluster.messages import LOADED, WANTED, Word
@@ -35,15 +36,16 @@ _TICK_S = 1.0
 class GangRunner:
     """Carry out what `gang` decides."""
 
-    def __init__(self, spec: GangSpec, argv: Sequence[str], memory: GangMemory) -> None:
-        self._spec, self._argv, self._memory = spec, argv, memory
-        self._epoch, self._places = memory.begin(spec)
+    def __init__(self, spec: GangSpec, memory: GangMemory) -> None:
+        self._spec, self._memory = spec, memory
+        self._epoch, raising = memory.begin(spec)
+        self._layout, self._places = raising.layout, raising.places
         self._gang = gang.Gang()
         self._tunnels: dict[int, Tunnel] = {}
         self._server: subprocess.Popen[bytes] | None = None
         self._selector = selectors.DefaultSelector()
         self._left: gang.Leave | None = None
-        self._sign = SignOfLife(argv)
+        self._sign = SignOfLife(self._layout.argv)
         self._wake_read, wake_write = os.pipe()
         for end in (self._wake_read, wake_write):
             os.set_blocking(end, False)
@@ -54,7 +56,10 @@ class GangRunner:
 
     def run(self) -> int:
         try:
-            self._feed(gang.Begun(len(self._spec.seats), time.monotonic()))
+            if self._layout is not self._spec.layouts[0]:
+                names = ", ".join(sorted({place.node for place in self._places}))
+                os.write(2, f"launcher: gang: another layout, over {names}: a machine was lost\n".encode())
+            self._feed(gang.Begun(len(self._places), time.monotonic()))
             ticked = time.monotonic()
             while self._left is None:
                 self._turn()
@@ -116,7 +121,8 @@ class GangRunner:
             case gang.Raise(seat):
                 self._raise_rank(seat)
             case gang.Serve():
-                self._server = subprocess.Popen(self._argv, preexec_fn=before_exec(None))  # noqa: PLW1509
+                check_start(self._layout.argv)
+                self._server = subprocess.Popen(self._layout.argv, preexec_fn=before_exec(None))  # noqa: PLW1509
             case gang.Beat():
                 for tunnel in self._tunnels.values():
                     tunnel.say(LOADED if self._sign.is_loaded else WANTED)
@@ -126,7 +132,7 @@ class GangRunner:
                 self._left = effect
 
     def _raise_rank(self, number: int) -> None:
-        seat, place = self._spec.seats[number], self._places[number]
+        seat, place = self._layout.seats[number], self._places[number]
         socket = new_socket()
         words = ["cluster", "rank", rank_name(self._spec, number), "--epoch", str(self._epoch)]
         words += ["--device", place.device, "--bytes", str(seat.n_bytes), "--socket", socket]
@@ -158,10 +164,10 @@ class GangRunner:
 
 
 def main(words: Sequence[str]) -> int:
-    spec_text, _, *argv = words
+    spec_text, *_ = words  # the planned layout's llama-server follows, for those who read records
     marker = Path(os.environ[MARKER])  # the record's file (records.marker_of)
     memory = GangMemory(gang_path(marker.parent, marker.stem))
-    return GangRunner(parse_spec(spec_text), argv, memory).run()
+    return GangRunner(parse_spec(spec_text), memory).run()
 
 
 if __name__ == "__main__":

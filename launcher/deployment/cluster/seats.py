@@ -1,9 +1,9 @@
-"""Say which ranks a gang has, and choose a machine for each. Pure."""
+"""Say which ranks a gang has, in which layouts, and choose a machine for each. Pure."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.deployment.cluster.remote import Remote, read_remote, remote_json
@@ -35,24 +35,58 @@ class RankSeat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GangLayout:
+    """One way to split the model: its ranks, and the llama-server that is led to them."""
+
+    seats: tuple[RankSeat, ...]
+    argv: tuple[str, ...]
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        return frozenset(place.node for seat in self.seats for place in seat.places)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GangSpec:
     name: str  # of its ranks, less their numbers
     engine_sha256: str
-    seats: tuple[RankSeat, ...]
+    layouts: tuple[GangLayout, ...]  # the one that was planned, and those that do without one of its machines
 
     @property
     def nodes(self) -> tuple[str, ...]:
         """The machines that its ranks may be on."""
-        return tuple(sorted({place.node for seat in self.seats for place in seat.places}))
+        return tuple(sorted(frozenset().union(*(layout.nodes for layout in self.layouts))))
 
 
-def choose(spec: GangSpec, lost: Mapping[str, float], now: float) -> tuple[RankPlace, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raising:
+    """What one run of a gang raises."""
+
+    layout: GangLayout
+    places: tuple[RankPlace, ...]  # of its seats
+
+
+def choose(spec: GangSpec, lost: Mapping[str, float], now: float) -> Raising:
+    """Return the first layout whose machines were not lost lately; else the one whose loss is longest ago.
+
+    `lost` has the time of each machine's last loss.
+    """
+    options = [Raising(layout=layout, places=_places(layout.seats, lost, now)) for layout in spec.layouts]
+
+    def last_loss(option: Raising) -> float:
+        return max(lost.get(place.node, -AVOID_S) for place in option.places)
+
+    well = (option for option in options if now - last_loss(option) >= AVOID_S)
+    return next(well, None) or min(options, key=last_loss)
+
+
+def _places(seats: Sequence[RankSeat], lost: Mapping[str, float], now: float) -> tuple[RankPlace, ...]:
     """Return a place of its own for each seat: the first on a machine that was not lost lately.
 
-    `lost` has the time of each machine's last loss. A seat without such a place gets the one lost first.
+    A seat without such a place gets the one lost first.
     """
     chosen: list[RankPlace] = []
-    for seat in spec.seats:
+    for seat in seats:
         taken = {(place.node, place.device) for place in chosen}
         free = [place for place in seat.places if (place.node, place.device) not in taken] or list(
             seat.places
@@ -68,7 +102,12 @@ def rank_name(spec: GangSpec, seat: int) -> str:
 
 
 def format_spec(spec: GangSpec) -> str:
-    seats = [
+    layouts = [{"seats": _seats_json(layout.seats), "argv": list(layout.argv)} for layout in spec.layouts]
+    return json.dumps({"name": spec.name, "engine_sha256": spec.engine_sha256, "layouts": layouts})
+
+
+def _seats_json(seats: Sequence[RankSeat]) -> list[dict[str, object]]:
+    return [
         {
             "port": seat.port,
             "bytes": seat.n_bytes,
@@ -77,18 +116,24 @@ def format_spec(spec: GangSpec) -> str:
                 for place in seat.places
             ],
         }
-        for seat in spec.seats
+        for seat in seats
     ]
-    return json.dumps({"name": spec.name, "engine_sha256": spec.engine_sha256, "seats": seats})
 
 
 def parse_spec(text: str) -> GangSpec:
     """Read what `format_spec` wrote. Raises Malformed, UsageError."""
     given = JsonObject(parse_json(text))
+    layouts = tuple(map(_layout, given.objects_at("layouts")))
+    if not 0 < len(layouts) <= 1 + MAX_DEVICES:
+        raise given.malformed("layouts", "is empty, or too long")
+    return GangSpec(name=given.text("name"), engine_sha256=given.text("engine_sha256"), layouts=layouts)
+
+
+def _layout(given: JsonObject) -> GangLayout:
     seats = tuple(map(_seat, given.objects_at("seats")))
     if not 0 < len(seats) <= MAX_DEVICES:
         raise Malformed(f"a gang has 1 to {MAX_DEVICES} ranks")
-    return GangSpec(name=given.text("name"), engine_sha256=given.text("engine_sha256"), seats=seats)
+    return GangLayout(seats=seats, argv=given.texts("argv"))
 
 
 def _seat(given: JsonObject) -> RankSeat:

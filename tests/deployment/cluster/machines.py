@@ -199,12 +199,12 @@ class Lab:
     def config(self) -> Path:
         return self.folder / "config"
 
-    def program(self, machine: Machine) -> tuple[str, ...]:
+    def program(self, machine: Machine, *before: str) -> tuple[str, ...]:
         words = (f"{name}={value}" for name, value in machine.variables.items())
-        return ("env", *words, sys.executable, "-m", "launcher")
+        return ("env", *words, *before, sys.executable, "-m", "launcher")
 
-    def join(self, machine: Machine) -> Any:
-        program = shlex.join(self.program(machine))
+    def join(self, machine: Machine, *before: str) -> Any:
+        program = shlex.join(self.program(machine, *before))
         return self.head.launcher(
             "cluster", "add", machine.name, "--launcher", program, "--ssh-config", str(self.config)
         )

@@ -64,3 +64,22 @@ def test_a_machine_that_is_gone_is_replaced_by_one_alike_and_not_missed_when_it_
         eventually(lambda: lab.answers(url))
         assert len(lab.servers()) == 1
         assert spare.processes("ggml-rpc-server")
+
+
+@pytest.mark.engine
+def test_without_a_machine_alike_another_layout_is_raised(
+    folder: Path, engine: Engine, default_model: Path
+) -> None:
+    with machines(folder, engine, 2) as lab:
+        first, other = lab.peers
+        lab.join(first)
+        lab.join(other, "taskset", "-c", "0")  # another class of machine: it has one processor
+        url = lab.up(default_model)
+        assert first.processes("ggml-rpc-server")
+
+        first.lose_power()
+
+        assert eventually(lambda: _lost(lab)) < 15
+        assert eventually(lambda: lab.answers(url)) < 30
+        assert "another layout, over box2" in lab.log()
+        assert other.processes("ggml-rpc-server")
