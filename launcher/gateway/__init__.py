@@ -11,6 +11,7 @@ engine_http.py  HTTP to engines, and their connections
 silence.py      PURE: a frozen engine, or one that thinks for long
 watch.py        looks at engines that are waited for, ends those that are frozen
 keeper.py       the one writer: keeps admission's state and carries out what it decides
+look.py         what runs, against what was known
 work.py         does what it decides, in threads
 ticket.py       a request's place in the queue
 moments.py      what models are doing, for those who wait and watch

@@ -38,6 +38,7 @@ from launcher.gateway.admission.state import Bytes, Model, Phase, Policy, State
 from launcher.gateway.catalogue import Catalogue, Servable, Wanted
 from launcher.gateway.deployments import Deployments, Running
 from launcher.gateway.engine_http import is_open
+from launcher.gateway.look import adopted, compare, known_of, servable_of
 from launcher.gateway.moments import Moments
 from launcher.gateway.places import Place
 from launcher.gateway.threads import in_thread
@@ -153,7 +154,7 @@ class Keeper:
 
     def replace_catalogue(self, catalogue: Catalogue) -> None:
         """Serve these models from now on, beside what runs."""
-        self.catalogue = catalogue.with_running(_servable_of(each) for each in self.running.values())
+        self.catalogue = catalogue.with_running(servable_of(each) for each in self.running.values())
         for servable in self.catalogue:
             if servable.key not in self.running:  # one that runs keeps the settings it was started with
                 self._apply(Known(name=servable.key, model=self._settings(servable), now=_now()))
@@ -167,23 +168,15 @@ class Keeper:
             if self._looked >= since:
                 return
             self._looked = _now()
-            # what changes during the look counts, and not what it finds: that may be older
-            before = {name: (model.phase, model.ready_at) for name, model in self.state.models.items()}
+            before = known_of(self.state.models)
             found = {each.name: each for each in await in_thread(self._deployments.find_all)}
-        for name, running in found.items():
-            model = self.state.models.get(name)
-            if model is not None and before.get(name) != (model.phase, model.ready_at):
-                continue
-            if model is None or model.phase in {Phase.UNPLANNED, Phase.OUT}:
-                if running.is_ready:
-                    self._adopt(running)
-            elif model.phase is Phase.READY:
-                self.running[name] = running
-        for name, model in tuple(self.state.models.items()):
-            same = before.get(name) == (model.phase, model.ready_at)
-            if same and model.phase is Phase.READY and name not in found:
-                self.running.pop(name, None)
-                self._apply(Stopped(name=name, now=_now()))
+        difference = compare(before, self.state.models, found)
+        self.running.update({running.name: running for running in difference.stay})
+        for running in difference.come:
+            self._adopt(running)
+        for name in difference.gone:
+            self.running.pop(name, None)
+            self._apply(Stopped(name=name, now=_now()))
 
     async def until_ready(self, name: str, limit_s: float) -> bool:
         """Wait while the model's server is started again by its supervisor; False if it is gone."""
@@ -218,19 +211,13 @@ class Keeper:
     def _adopt(self, running: Running) -> None:
         servable = self.catalogue.get(running.name)
         if servable is None:
-            servable = _servable_of(running)
+            servable = servable_of(running)
             self.catalogue = self.catalogue.with_running([servable])
         self.running[running.name] = running
         settings = self._settings(servable)
-        model = replace(
-            settings,
-            phase=Phase.READY,
-            needs=servable.with_group(running.needs),
-            slots=max(1, running.slots),
-            # what `up` started stays until `stop`
-            pinned=self._pins.get(running.name, settings.pinned or not running.is_ours),
-            ready_at=settings.used_at,
-        )
+        # what `up` started stays until `stop`
+        pinned = self._pins.get(running.name, settings.pinned or not running.is_ours)
+        model = adopted(settings, running, needs=servable.with_group(running.needs), pinned=pinned)
         self._apply(Known(name=running.name, model=model, now=_now()))
 
     def _settings(self, servable: Servable) -> Model:
@@ -330,10 +317,6 @@ class Keeper:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _servable_of(running: Running) -> Servable:
-    return Servable(name=running.name, ref=running.model_id, source="running", size_bytes=running.size_bytes)
 
 
 def _now() -> float:
