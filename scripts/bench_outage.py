@@ -1,12 +1,13 @@
 """A model split over machines that are network namespaces: what an outage costs, until it is named and until it is over.
 
-scripts/bench outage [--seconds S] [--kills N]; takes root, sshd, a CPU engine that was built here, and smollm2-135m. A
+scripts/bench outage [--partition S] [--gone S] [--kills N]; takes root, sshd, a CPU engine that was built here, and smollm2-135m. A
 peer's cable is out for S seconds; its machine is off for S seconds while another is alike; and N times a part is killed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import sys
 import tempfile
@@ -14,6 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
+
+import psutil
 
 from launcher.engine.find import find_engine
 from launcher.machine.machine import Backend
@@ -34,8 +37,9 @@ RETURN_S = 30.0  # after a machine came back: nothing may move
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench outage", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=300.0)
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--partition", type=float, default=300.0)
+    parser.add_argument("--gone", type=float, default=600.0)
+    parser.add_argument("--kills", type=float, default=200)
     given = parser.parse_args(arguments)
     if (problem := why_not()) is not None:
         print(problem, file=sys.stderr)
@@ -44,8 +48,11 @@ def main(arguments: list[str]) -> int:
     engine = find_engine(None, None, settings.engines_dir, backend=lambda: Backend.CPU)
     model = next(settings.models_dir.rglob(DEFAULT_MODEL))
     wrong: list[str] = []
-    for n_peers, act in ((1, partition), (2, machine_gone), (1, kills)):
-        amount = given.kills if act is kills else given.seconds
+    for n_peers, act, amount in (
+        (1, partition, given.partition),
+        (2, machine_gone, given.gone),
+        (1, kills, given.kills),
+    ):
         if amount:
             with tempfile.TemporaryDirectory() as folder, machines(Path(folder), engine, n_peers) as lab:
                 for peer in lab.peers:
@@ -124,7 +131,8 @@ def kills(lab: Lab, url: str, count: float) -> list[str]:
         running = _of(lab, part)
         if not running:
             continue
-        running[-1].kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            running[-1].kill()
         time.sleep(0.3)
         waits[part].append(eventually(lambda: lab.answers(url)) + 0.3)
         servers, claims = len(lab.servers()), len(list(lab.peers[0].home.glob("state/claims/*.claim")))
@@ -140,7 +148,7 @@ def kills(lab: Lab, url: str, count: float) -> list[str]:
     return wrong
 
 
-def _of(lab: Lab, part: str) -> Sequence[object]:
+def _of(lab: Lab, part: str) -> Sequence[psutil.Process]:
     """Return processes of that part, the innermost last: a gang's own line has the words of what it starts."""
     machine = lab.peers[0] if part in {"server", "relay", "rank"} else lab.head
     running = machine.processes(PARTS[part])

@@ -81,6 +81,20 @@ def test_every_machine_that_holds_it_has_a_replica(engine: Engine, model: Path, 
 
 
 @pytest.mark.engine
+def test_the_quickest_is_another_machine_only_if_it_is_so_clearly(
+    engine: Engine, model: Path, tmp_path: Path
+) -> None:
+    slow, fast = box(tmp_path, "slow", "8 GiB"), box(tmp_path, "fast", "8 GiB", "4 GiB")
+
+    def quickest(*machines: str) -> str:
+        return plan_fleet(here_with(), request(model, engine), fleet_of_refs(machines)).quickest
+
+    assert quickest(slow, fast) == "fast"
+    assert quickest(fast, slow) == "fast"
+    assert quickest(slow, slow) == "slow-1"
+
+
+@pytest.mark.engine
 def test_machines_alike_but_for_what_is_free_are_planned_each(
     engine: Engine, model: Path, tmp_path: Path
 ) -> None:

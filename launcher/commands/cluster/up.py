@@ -43,7 +43,7 @@ def up_on_cluster(here: Here, cluster_request: ClusterRequest) -> Deployment:
                 ]
                 claim(here, key, named.name, rows_here(splits), os.getpid())
         if cluster.machines:
-            chosen = cluster.machines[0]
+            chosen = cluster.quickest
             node = next(each.node for each in seen if each.name == chosen)
             if node is None:
                 return up(here, request)
