@@ -39,11 +39,17 @@ def check_start(argv: Sequence[str]) -> None:
 
 
 def _check_rpc(argv: Sequence[str]) -> None:
-    """Raise UsageError for a ggml-rpc-server that others can reach: it knows no password."""
+    """Raise UsageError for a ggml-rpc-server that others can reach, or that serves from its cache."""
     programs = [Path(word).name for word in argv]
     if RPC_SERVER not in programs:
         return
     words = argv[programs.index(RPC_SERVER) + 1 :]
+    if {"-c", "--cache"} & set(words):
+        # Tried: files cut to 1 MiB, as a full disk leaves them, were served as weights without a word.
+        raise UsageError(
+            "a ggml-rpc-server with --cache serves files of weights that nothing verifies",
+            hint="leave --cache out",
+        )
     hosts = [value for flag, value in pairwise(words) if flag in {"-H", "--host"}]
     for host in hosts:
         if not is_loopback(host):

@@ -33,3 +33,9 @@ def test_an_rpc_server_beyond_loopback_is_not_started(host: str) -> None:
     with pytest.raises(UsageError, match="knows no password"):
         check_start(["/engines/x/ggml-rpc-server", "-H", host, "-p", "1"])
     check_start(["/engines/x/ggml-rpc-server", "-H", "127.0.0.1", "-p", "1"])
+
+
+@pytest.mark.parametrize("flag", ["-c", "--cache"])
+def test_an_rpc_server_that_serves_weights_from_its_cache_is_not_started(flag: str) -> None:
+    with pytest.raises(UsageError, match="nothing verifies"):
+        check_start(["python", "rpc_relay.py", "/tmp/x", "/engines/x/ggml-rpc-server", "-d", "CPU", flag])
