@@ -211,7 +211,7 @@ def test_no_field_of_a_plan_is_forgotten():
         "cache_type_v",
         "flash_attn",
     }
-    told |= {"threads", "load_mode", "lazy_mode", "numa"}
+    told |= {"threads", "load_mode", "lazy_mode", "numa", "op_offload"}
     said = {"cpus"}
     only_a_server_s = {"n_parallel", "cache_ram_bytes", "ctx_checkpoints"}  # 1, 0 and 0 here
     only_a_server_s |= {"n_rs_seq", "embedding", "pooling"}  # with drafts, or by flags that are refused

@@ -23,9 +23,9 @@ def tune(
     """Try settings one after the other, and keep those that are faster beyond the noise.
 
     The next plans of the model with this engine use them, and say so; --untuned plans without. Tried are
-    threads, batches, KV types, load modes, experts on the host, NUMA modes and drafts, each within the
-    memory that a plan may use. Ends early when nothing is left to try; ended at any moment it leaves nothing
-    running and changes nothing.
+    threads, batches, KV types, load modes, experts on the host, op offload, NUMA modes and drafts, each
+    within the memory that a plan may use. Ends early when nothing is left to try; ended at any moment it
+    leaves nothing running and changes nothing.
     """
     from launcher.cli.requests import plan_request
     from launcher.cli.show.tuned import render_tuning

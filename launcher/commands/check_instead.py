@@ -124,6 +124,7 @@ def _workloads(configuration: Configuration, verdict: Check) -> Iterator[Workloa
         flash_attn=configuration.flash_attn,
         embedding=configuration.embedding,
         pooling=configuration.pooling,
+        op_offload=configuration.op_offload,
         cache_ram_bytes=configuration.cache_ram_bytes if configuration.cache_ram_given else None,
         rope=configuration.rope,
     )

@@ -159,7 +159,8 @@ class _PlannedParameters:
         struct.flash_attn_type = FLASH_ATTENTION[self._plan.flash_attn]
         struct.type_k = GgmlType[self._plan.cache_type_k.upper()]
         struct.type_v = GgmlType[self._plan.cache_type_v.upper()]
-        struct.offload_kqv = struct.op_offload = struct.kv_unified = True
+        struct.offload_kqv = struct.kv_unified = True
+        struct.op_offload = self._plan.op_offload
         struct.swa_full = False
 
 

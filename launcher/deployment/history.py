@@ -60,12 +60,14 @@ class HistoryEntry:
     correction: Mapping[str, object] = field(default_factory=dict)
 
 
-# Settings that plans of older histories do not have, as those were started: their keys stay the same.
+# Settings and places that plans of older histories do not have, as those were started: their keys stay.
 _LATER_DEFAULTS = (
     ("lazy_mode", "auto"),
     ("embedding", False),
     ("pooling", None),
+    ("op_offload", True),
     ("dialect", "llama.cpp"),
+    ("paged_bytes", 0),
 )
 
 
@@ -73,8 +75,9 @@ def plan_key(plan: Plan) -> str:
     """Hash what a plan decides, without the memory that happened to be free."""
     document = plan_json(plan)
     decided = {key: document[key] for key in ("model", "quant", "context", "settings", "placement")}
-    settings = decided["settings"].items()
-    decided["settings"] = {key: value for key, value in settings if (key, value) not in _LATER_DEFAULTS}
+    for part in ("settings", "placement"):
+        fields = decided[part].items()
+        decided[part] = {key: value for key, value in fields if (key, value) not in _LATER_DEFAULTS}
     text = json.dumps(decided, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

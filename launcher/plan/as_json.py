@@ -108,6 +108,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "lazy_mode": plan.lazy_mode.value,
         "embedding": plan.embedding,
         "pooling": None if plan.pooling is None else plan.pooling.value,
+        "op_offload": plan.op_offload,
         "cache_ram_bytes": plan.cache_ram_bytes,
         "ctx_checkpoints": plan.ctx_checkpoints,
         "threads": plan.threads,

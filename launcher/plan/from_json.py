@@ -106,6 +106,7 @@ def _plan(given: JsonObject) -> Plan:
         flash_attn=_flash_attn(settings),
         embedding=settings.has("embedding") and settings.flag("embedding"),
         pooling=settings.choice("pooling", Pooling) if settings.has("pooling") else None,
+        op_offload=settings.flag("op_offload") if settings.has("op_offload") else True,
         load_mode=settings.choice("load_mode", LoadMode),
         lazy_mode=settings.choice("lazy_mode", LazyMode) if settings.has("lazy_mode") else LazyMode.AUTO,
         cache_ram_bytes=settings.whole("cache_ram_bytes", 0, _MAX_BYTES),

@@ -26,7 +26,6 @@ class Question(ContextParameters):
     n_gpu_layers: int | None = None  # None: all layers
     main_gpu: int = 0
     split_mode: SplitMode = SplitMode.LAYER
-    op_offload: bool = True
     no_host: bool = False
     repack: bool = True  # the CPU may keep weights in layouts of its own, which are no pages of the file
     kv_offload: bool = True

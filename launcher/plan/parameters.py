@@ -24,6 +24,7 @@ class ContextParameters:
     n_rs_seq: int = 0  # recurrent states kept beside each slot's own, to undo drafted tokens
     embedding: bool = False  # the server answers with embeddings only
     pooling: Pooling | None = None  # None: the model's own
+    op_offload: bool = True  # the first device computes with the host's weights in prompts
     dialect: Dialect = Dialect.LLAMA_CPP
 
     @property

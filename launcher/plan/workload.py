@@ -64,6 +64,7 @@ class Workload:
     flash_attn: FlashAttention = FlashAttention.AUTO
     embedding: bool = False
     pooling: Pooling | None = None
+    op_offload: bool = True
     cache_ram_bytes: int | None = None
     ctx_checkpoints: int | None = None  # of each slot
     load_mode: LoadMode | None = None
@@ -85,6 +86,8 @@ def as_recorded(workload: Workload) -> dict[str, Any]:
     fields["extras"] = fields.pop("adapters")
     fields["flash_attn"] = workload.flash_attn.switch
     del fields["dialect"]
+    if workload.op_offload:
+        del fields["op_offload"]
     for later in ("lazy_mode", "ctx_checkpoints", "pooling", "embedding", "from_disk"):
         if fields[later] is None or fields[later] is False:
             del fields[later]

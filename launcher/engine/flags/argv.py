@@ -108,6 +108,8 @@ def _add_memory(builder: ArgvBuilder, plan: Plan) -> None:
     builder.add("-ctk", plan.cache_type_k, "its KV cache")
     builder.add("-ctv", plan.cache_type_v, "its KV cache")
     builder.add("-fa", plan.flash_attn, "flash attention")
+    if not plan.op_offload:
+        builder.add("--no-op-offload", None, "prompts that the host computes with its own weights")
     builder.add_if_known(
         "-cram", str(plan.cache_ram_bytes // MIB)
     )  # an engine without it keeps no such cache

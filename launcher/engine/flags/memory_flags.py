@@ -39,6 +39,8 @@ MOST_BLOCKS = 512  # LLAMA_MAX_LAYERS (src/llama-hparams.h): patterns for blocks
 OVERRIDES = frozenset({"-ot", "-cmoe", "-ncmoe", "-ncffn"})
 # Flags under which logits are reserved for whole batches.
 OUTPUTS = frozenset({"--embedding", "--rerank", "--pooling"})
+# Flags that say who computes with the host's weights in prompts.
+OFFLOADS = frozenset({"--op-offload", "--no-op-offload"})
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ MOVES_MEMORY = frozenset(
         "-mg",
         "--main-gpu",
         "--swa-full",
+        "--op-offload",
         "--no-op-offload",
         "--no-host",
         "--rpc",

@@ -10,7 +10,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
-from launcher.engine.flags.memory_flags import HANDLERS, OUTPUTS, OVERRIDES, MemorySettings
+from launcher.engine.flags.memory_flags import HANDLERS, OFFLOADS, OUTPUTS, OVERRIDES, MemorySettings
 from launcher.errors import UsageError
 from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, NumaMode, Pooling
 from launcher.plan.workload import Workload
@@ -97,8 +97,9 @@ WORKLOAD_FLAGS = frozenset(_WORKLOAD_FIELDS)
 _READ_AS_CHECK = {
     **dict.fromkeys(OVERRIDES, "-ot PATTERN=CPU, or a device for CPU; -ncmoe a number of blocks"),
     **dict.fromkeys(OUTPUTS, f"--pooling {', '.join(Pooling)}"),
+    **dict.fromkeys(OFFLOADS, "--op-offload or --no-op-offload, without a value"),
 }
-_WITHOUT_VALUE = frozenset({"-cmoe", "--embedding", "--rerank"})
+_WITHOUT_VALUE = frozenset({"-cmoe", "--embedding", "--rerank", *OFFLOADS})
 
 # Flags that load files which are not in the ledger. A --lora is counted by its size, companions are planned
 # (`companion_flags`).
@@ -166,7 +167,7 @@ def without_flags(
     words: Sequence[str], workload: Workload, flags: Sequence[str]
 ) -> tuple[Workload, tuple[str, ...]]:
     """Return the request without what `words` set otherwise."""
-    names = {name for name, _ in split_flags(words)}
+    names = _named(words)
     default = Workload()
     opened = {field: getattr(default, field) for name, field in _WORKLOAD_FIELDS.items() if name in names}
     kept = (word for name, given in split_flags(flags) if name not in names for word in given)
@@ -175,7 +176,7 @@ def without_flags(
 
 def carried_flags(flags: Sequence[str], typed: Sequence[str], workload: Workload) -> tuple[str, ...]:
     """Return the flags of a profile that the user did not give otherwise: after `--`, or in the request."""
-    given = {name for name, _ in split_flags(typed)}
+    given = _named(typed)
     given |= {
         name
         for name, field in _WORKLOAD_FIELDS.items()
@@ -184,8 +185,14 @@ def carried_flags(flags: Sequence[str], typed: Sequence[str], workload: Workload
     return tuple(word for name, words in split_flags(flags) if name not in given for word in words)
 
 
+def _named(flags: Sequence[str]) -> set[str]:
+    """Return the names of the flags; a switch stands for its opposite, too."""
+    names = {name for name, _ in split_flags(flags)}
+    return names | OFFLOADS if names & OFFLOADS else names
+
+
 def _read_as_check(settings: MemorySettings, name: str, words: tuple[str, ...]) -> None:
-    """Read an override, or a flag of embeddings, as `check` does."""
+    """Read an override, a flag of embeddings, or a switch of op offload, as `check` does."""
     takes_value = name not in _WITHOUT_VALUE
     if len(words) != 1 + takes_value:
         raise UsageError(f"{words[0]} after -- takes {'one value' if takes_value else 'no value'}")

@@ -15,7 +15,7 @@ from launcher.plan.forecast.processors import GB, ProcessorFamily
 # PCIe 5.0, S205, S283, S284).
 _LINK_SHARE = 0.7
 _LINK_MOST = 22.0 * GB
-_OFFLOAD_FROM = 32  # tokens; GGML_OP_OFFLOAD_MIN_BATCH's default (ggml-backend.cpp)
+OFFLOAD_FROM = 32  # tokens; GGML_OP_OFFLOAD_MIN_BATCH's default (ggml-backend.cpp)
 _FULL_HEAD = 128  # values of a head from which attention's kernels are as fast as they get
 
 
@@ -45,7 +45,7 @@ def prompt_seconds(stages: Sequence[Stage], prompt: Prompt, laws: Laws = LAWS) -
 def _seconds(stage: Stage, prompt: Prompt, laws: Laws) -> float:
     processor, factors = stage.processor, laws.of(stage.processor.family)
     on_host = processor.family is ProcessorFamily.HOST
-    offloads = prompt.rows >= _OFFLOAD_FROM and stage.streamed_bytes > 0
+    offloads = prompt.rows >= OFFLOAD_FROM and stage.streamed_bytes > 0
     held, flops = stage.held_bytes, stage.flops
     if on_host and offloads:
         # With op offload (llama.cpp's default) a device computes with the host's weights.

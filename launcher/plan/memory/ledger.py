@@ -187,8 +187,10 @@ def _role_of(demand: Demand, spread: Spread, index: int, backend: Backend) -> Ro
 def copied_to_first(
     demand: Demand, host_layers: Sequence[int], host_experts: frozenset[int]
 ) -> tuple[int, int]:
-    """Return the largest tensor, and the largest cache, of the blocks on the host."""
+    """Return the largest tensor and the largest cache of the host's blocks; 0 where they are not copied."""
     # The first device copies them, because it computes with the host's weights.
+    if not demand.parameters.op_offload:
+        return 0, 0
     layers = demand.weights.layers
     fixed = demand.weights.overridden_on(HOST).largest_bytes
     on_host = [max(layers[i].largest_dense_bytes, layers[i].largest_expert_bytes) for i in host_layers]

@@ -45,7 +45,8 @@ def stages_of(demand: Demand, placement: Placement, machine: Machine, host: Proc
     demand = replace(_without_mtp(demand), caches=caches_as_read(demand))
     spread = spread_out(placement)
     by_id = {device.id: device for device in machine.devices}
-    streamed = _streamed_bytes(demand, spread) if spread.shares else 0.0
+    streams = bool(spread.shares) and demand.parameters.op_offload
+    streamed = _streamed_bytes(demand, spread) if streams else 0.0
     stages = [
         _device_stage(demand, spread, index, processor_of(by_id[name]), streamed if index == 0 else 0.0)
         for index, name in enumerate(placement.devices)

@@ -107,6 +107,7 @@ def settle(architecture: Architecture, workload: Workload, ctx_size: int) -> Set
         flash_attn=flash_attn,
         embedding=workload.embedding,
         pooling=workload.pooling,
+        op_offload=workload.op_offload,
         dialect=workload.dialect,
     )
     return SettledParameters(parameters=parameters, reasons=reason)

@@ -1,18 +1,19 @@
 """List what may be tried instead of a plan's own settings, the most promising first. Pure.
 
 A knob has no settings where it cannot change anything: threads, load modes and NUMA modes where the host only
-looks tokens up, batches longer than every prompt, experts and their cache without a device, guesses from the
-text with tokens at random.
+looks tokens up, batches longer than every prompt, experts, their cache and op offload without a device,
+guesses from the text with tokens at random.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST
 from launcher.plan.companions import MTP
+from launcher.plan.forecast.prefill import OFFLOAD_FROM
 from launcher.plan.modes import CacheType, LoadMode, NumaMode
 from launcher.plan.plan import Plan
 from launcher.units import MIB
@@ -70,6 +71,7 @@ def settings_to_try(start: Start, machine: Machine) -> tuple[Setting, ...]:
         *_drafts(start),
         *_experts(start),
         *_expert_caches(start.plan),
+        *(_offloads(start) if start.host_computes else ()),
         *_cache_types(start.plan),
         *(_load_modes(start.plan) if start.host_computes else ()),
         *(_numa(start.plan, machine) if start.host_computes else ()),
@@ -79,8 +81,16 @@ def settings_to_try(start: Start, machine: Machine) -> tuple[Setting, ...]:
 
 def _taken(start: Start, setting: Setting) -> Iterator[bool]:
     # a plan without a NUMA mode has no flag: llama-server never sees `off`
-    pairs = zip(setting.words[::2], setting.words[1::2], strict=True)
+    pairs = flags_of(setting.words)
     return (start.takes(flag, value) for flag, value in pairs if value != NumaMode.OFF)
+
+
+def flags_of(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each flag of a setting with its value, which is empty for a switch."""
+    for index, word in enumerate(words):
+        if word.startswith("-"):
+            value = words[index + 1] if index + 1 < len(words) else ""
+            yield word, "" if value.startswith("-") else value
 
 
 def _thread_counts(machine: Machine) -> Iterable[int]:
@@ -145,6 +155,15 @@ def _expert_caches(plan: Plan) -> Iterator[Setting]:
     for size in _EXPERT_CACHES:
         if size * MIB <= on_host:
             yield Setting(knob="expert cache", words=(EXPERT_CACHE, str(size)))
+
+
+def _offloads(start: Start) -> Iterator[Setting]:
+    """Try who computes with the host's weights in prompts: the first device, or the host itself."""
+    # shorter batches stay on the host in any case (GGML_OP_OFFLOAD_MIN_BATCH)
+    if start.plan.placement.devices and start.longest_prompt >= OFFLOAD_FROM:
+        yield Setting(
+            knob="op offload", words=("--no-op-offload" if start.plan.op_offload else "--op-offload",)
+        )
 
 
 def _cache_types(plan: Plan) -> Iterator[Setting]:

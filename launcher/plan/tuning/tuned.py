@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from launcher.plan.forecast.subject import Subject, parse_shown, parse_subject
-from launcher.plan.tuning.settings import EXPERT_CACHE
+from launcher.plan.tuning.settings import EXPERT_CACHE, flags_of
 from launcher.system.json_object import parse_document
 
 _SCHEMA = 1
@@ -16,6 +16,7 @@ _MOST_WORDS = 32
 _FLAGS = frozenset(
     f"-t -tb -ub -b --spec-type --spec-draft-n-max -ncmoe {EXPERT_CACHE} -ctk -ctv -lm --numa".split()
 )
+_SWITCHES = frozenset({"--op-offload", "--no-op-offload"})
 _VALUE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 
 
@@ -40,7 +41,10 @@ def parse_tuned(text: str | bytes) -> Tuned:
     words = given.texts("words")
     if len(words) > _MOST_WORDS:
         raise given.malformed("words", f"has more than {_MOST_WORDS}")
-    if len(words) % 2 or not _FLAGS.issuperset(words[::2]) or not all(map(_VALUE.fullmatch, words[1::2])):
+    pairs = tuple(flags_of(words))
+    # written again they are the words: nothing stands before, between or after them
+    written = tuple(word for pair in pairs for word in pair if word)
+    if written != tuple(words) or not all(_is_kept(*pair) for pair in pairs):
         raise given.malformed("words", "has one that no setting has")
     return Tuned(
         subject=parse_subject(given),
@@ -48,3 +52,7 @@ def parse_tuned(text: str | bytes) -> Tuned:
         ratio=given.number("ratio"),
         workload=parse_shown(given, "workload"),
     )
+
+
+def _is_kept(flag: str, value: str) -> bool:
+    return not value if flag in _SWITCHES else flag in _FLAGS and _VALUE.fullmatch(value) is not None

@@ -12,6 +12,7 @@ from launcher.engine.flags.user_flags import (
     split_flags,
     take_token,
     uncounted_notes,
+    without_flags,
 )
 from launcher.errors import UsageError
 from launcher.plan.amounts import HOST
@@ -134,11 +135,31 @@ def test_overrides_are_requests_in_the_order_typed() -> None:
 
 
 @pytest.mark.parametrize(
-    "flags", [("-ot", "a"), ("-ot",), ("-cmoe", "2"), ("-ncmoe", "-1"), ("-ncmoe", "all")]
+    "flags",
+    [
+        ("-ot", "a"),
+        ("-ot",),
+        ("-cmoe", "2"),
+        ("-ncmoe", "-1"),
+        ("-ncmoe", "all"),
+        ("--no-op-offload", "1"),
+    ],
 )
 def test_an_override_llama_server_would_refuse_is_refused(flags: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match=flags[0]):
         absorb_flags(flags, Workload())
+
+
+def test_of_two_switches_the_last_counts() -> None:
+    flags = ("--no-op-offload", "--jinja")
+    workload, rest = absorb_flags(flags, Workload())
+    assert (workload.op_offload, rest) == (False, ("--jinja",))
+    assert absorb_flags((*flags, "--op-offload"), Workload())[0].op_offload
+
+
+def test_a_switch_replaces_its_opposite() -> None:
+    assert carried_flags(("--no-op-offload",), ("--op-offload",), Workload()) == ()
+    assert without_flags(("--op-offload",), Workload(), ("--jinja", "--no-op-offload"))[1] == ("--jinja",)
 
 
 def test_what_the_user_says_replaces_what_a_profile_carries() -> None:

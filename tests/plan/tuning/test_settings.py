@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
+
 from launcher.machine.machine import MemoryPool
 from launcher.plan.amounts import HOST
 from launcher.plan.modes import NumaMode
@@ -12,6 +14,7 @@ from launcher.plan.plan import Plan
 from launcher.plan.tuning.settings import Start, settings_to_try
 from launcher.plan.tuning.tuned import Tuned, parse_tuned, tuned_json
 from launcher.plan.workload import Workload
+from launcher.system.json_object import Malformed
 from launcher.units import GIB
 from tests.plan.forecast.subject import SUBJECT
 from tests.plan.planned import make_plan
@@ -107,6 +110,31 @@ def test_a_cache_of_experts_is_no_larger_than_they_are() -> None:
     )
     assert tried(start(plan=replace(begun.plan, ledger=small)))["expert cache"] == ["--moe-cache-mib 2048"]
     assert "expert cache" not in tried(start(ALONE), ALONE)
+
+
+def test_op_offload_is_switched_where_a_device_computes_with_the_host_s_weights() -> None:
+    assert tried(start())["op offload"] == ["--no-op-offload"]
+    without = replace(start().plan, op_offload=False)
+    assert tried(start(plan=without))["op offload"] == ["--op-offload"]
+    assert "op offload" not in tried(start(longest_prompt=16))  # such a batch stays on the host in any case
+    assert "op offload" not in tried(start(ALONE), ALONE)
+    whole = make_plan(model("llama"), "Q4_0", BOX, Workload(ctx_size=4096))
+    assert isinstance(whole, Plan)
+    assert "op offload" not in tried(start(plan=whole, has_experts=False))
+
+
+def test_words_that_no_setting_has_are_not_read() -> None:
+    kept = Tuned(subject=SUBJECT, words=("--no-op-offload", "-ub", "256"), ratio=1.1, workload="w")
+    assert parse_tuned(json.dumps(tuned_json(kept))).words == kept.words
+    for words in (
+        ("--no-op-offload", "1"),
+        ("-ub",),
+        ("256", "-ub", "256"),
+        ("-ub", "256", "1"),
+        ("-m", "a"),
+    ):
+        with pytest.raises(Malformed):
+            parse_tuned(json.dumps(tuned_json(replace(kept, words=words))))
 
 
 def test_a_numa_mode_can_be_left() -> None:
