@@ -40,6 +40,7 @@ from launcher.plan.check.peers import devices_of_line
 from launcher.plan.companions import Companions, refuse_beside_peers
 from launcher.plan.forecast.turn import Forecast
 from launcher.plan.modes import Dialect
+from launcher.plan.placement.pace import laws_of
 from launcher.plan.plan import Finding, Plan, Shortfall
 from launcher.simulate.simulations import Simulations
 from launcher.system.settings import expand_home
@@ -211,6 +212,9 @@ def _forecast(
     commit = bench.known.version.commit if bench.known else None
     machine = for_model(settings, machine, model, commit)
     stages = stages_of_check(verdict, model, machine, threads=_threads(command.others))
+    if command.dialect is not Dialect.LLAMA_CPP:  # nothing that was measured with this engine is of that one
+        machine = replace(machine, speed_ratios=())
+        return forecast_check(verdict, machine, stages, request.at, laws=laws_of(command.dialect))
     measured = last_measured(settings, machine, model, request.words, commit)
     return forecast_check(verdict, machine, stages, request.at, measured)
 

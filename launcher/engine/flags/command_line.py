@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from launcher.engine.flags.help_text import Option
+from launcher.engine.flags.ik_flags import IK_ALONE
 from launcher.engine.flags.memory_flags import AUTO, FALSE, HANDLERS, TRUE, MemorySettings
 from launcher.engine.flags.memory_names import FIRST_SPELLING, MEMORY_VARIABLES, OPPOSITE
 from launcher.engine.flags.pinned_flags import PINNED_ARITIES, REMOVED_FLAGS
@@ -18,7 +19,7 @@ from launcher.engine.flags.shell_words import take_apart
 from launcher.engine.flags.user_flags import is_flag, split_flags
 from launcher.errors import UsageError
 from launcher.plan.check.configuration import Configuration
-from launcher.plan.modes import LazyMode, LoadMode
+from launcher.plan.modes import Dialect, LazyMode, LoadMode
 
 _NOT_COUNTED = {
     "--lora": "the adapter",
@@ -66,6 +67,7 @@ class Command:
     refused: tuple[str, ...]  # sentences on words that this llama-server would not take
     notes: tuple[str, ...]  # sentences on what is not in the ledger
     corrected: tuple[str, ...]  # the flags as this llama-server takes them
+    dialect: Dialect  # IK: the line has flags that only ik_llama.cpp knows
 
 
 @dataclass(slots=True)
@@ -80,6 +82,7 @@ class _Reading:
     refused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     corrected: list[str] = field(default_factory=list)
+    of_ik: list[str] = field(default_factory=list)  # flags that only ik_llama.cpp knows
     loads: list[str] = field(default_factory=list)  # removed flags that --load-mode replaces; the last wins
 
 
@@ -120,8 +123,18 @@ def read_command(words: Sequence[str], arities: Mapping[str, int] = PINNED_ARITI
         others=tuple(reading.others),
         repo=_model_ref(reading.model) if loads_projector else None,
         refused=tuple(reading.refused),
-        notes=tuple(dict.fromkeys(reading.notes)),
+        notes=(*dict.fromkeys(reading.notes), *_note_of_ik(reading)),
         corrected=(*reading.corrected, *_load_words(reading)),
+        dialect=Dialect.IK if reading.of_ik else Dialect.LLAMA_CPP,
+    )
+
+
+def _note_of_ik(reading: _Reading) -> tuple[str, ...]:
+    if not reading.of_ik:
+        return ()
+    flags = ", ".join(dict.fromkeys(reading.of_ik))
+    return (
+        f"{flags}: only ik_llama.cpp has that, so speeds are its own; memory is what llama.cpp would take",
     )
 
 
@@ -218,6 +231,7 @@ def _read_unknown(reading: _Reading, flag: str, words: Sequence[str]) -> int:
     else:
         n_values = 1 if len(words) > 1 and not is_flag(words[1]) else 0
         reading.refused.append(f"llama-server has no flag {flag}")
+        reading.of_ik += [flag] if flag in IK_ALONE else []
     name = FIRST_SPELLING.get(flag, flag)
     if name in HANDLERS:
         _apply(reading, name, words[1] if n_values and len(words) > 1 else "")

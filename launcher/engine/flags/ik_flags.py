@@ -24,6 +24,16 @@ _MOVES_MEMORY = frozenset(
     ]
 )
 
+# Options by which a line is known as ik_llama.cpp's: llama.cpp never had them.
+IK_ALONE = frozenset(
+    [
+        *("-rtr", "--run-time-repack", "-mla", "--mla-use", "-amb", "--attention-max-batch"),
+        *("-fmoe", "--fused-moe", "-no-fmoe", "--no-fused-moe", "-ger", "--grouped-expert-routing"),
+        *("-ser", "--smart-expert-reduction", "-mqkv", "--merge-qkv", "-muge", "--merge-up-gate-experts"),
+        *("-smgs", "--split-mode-graph-scheduling", "-no-ooae", "--no-offload-only-active-experts"),
+    ]
+)
+
 # Options of llama.cpp that mean something else there: --fit is a switch, and off; the log has buffer sizes
 # by default, and every prompt from --verbosity 1 on.
 _OTHERS = frozenset({"-fit", "-lv"})

@@ -12,6 +12,7 @@ from launcher.plan.amounts import HOST
 from launcher.plan.check.check import Check
 from launcher.plan.forecast.benched import Benched
 from launcher.plan.forecast.decode import Stage
+from launcher.plan.forecast.factors import LAWS, Laws
 from launcher.plan.forecast.measured import as_measured, base_of, scaled
 from launcher.plan.forecast.processors import Processor, host_processor, processor_of
 from launcher.plan.forecast.turn import Forecast, Turn, forecast_turn
@@ -45,6 +46,7 @@ def forecast_check(
     stages: Sequence[Stage],
     at: Point | None = None,
     measured: Benched | None = None,
+    laws: Laws = LAWS,
 ) -> Forecast | None:
     """Predict one request at a time on these stages; None if there are none.
 
@@ -56,9 +58,9 @@ def forecast_check(
     if at is not None:
         turn, depth = Turn(cached_tokens=at.depth, prompt_tokens=at.prompt, reply_tokens=1), at.depth
     rows = min(check.question.ubatch_size, check.question.batch_size)
-    forecast = forecast_turn(stages, turn, rows, at_depth=depth)
+    forecast = forecast_turn(stages, turn, rows, at_depth=depth, laws=laws)
     if measured is not None:
-        return as_measured(forecast, base_of(stages, rows), measured, at_depth=depth)
+        return as_measured(forecast, base_of(stages, rows, laws), measured, at_depth=depth)
     return scaled(forecast, stages, machine.speed_ratios)
 
 

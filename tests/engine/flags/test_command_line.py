@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.engine.flags.command_line import read_command
+from launcher.engine.flags.ik_flags import IK_ALONE
 from launcher.engine.flags.pinned_flags import PINNED_ARITIES, REMOVED_FLAGS
 from launcher.errors import UsageError
 from launcher.plan.check.configuration import Configuration
-from launcher.plan.modes import LoadMode
+from launcher.plan.modes import Dialect, LoadMode
 from tests.engine.flags.captured_help import OLDER
 
 
@@ -257,3 +258,17 @@ def test_other_orders_are_fine(flags: str) -> None:
 def test_peers_that_llama_server_would_not_reach(value: str) -> None:
     with pytest.raises(UsageError, match="--rpc"):
         read_command(["llama-server", "--rpc", value])
+
+
+def test_a_line_with_ik_llama_cpp_s_own_flags_is_its() -> None:
+    line = read_command(["llama-server", "-m", "a.gguf", "-mla", "3", "-fmoe", "-fmoe", "-rtr", "-c", "4096"])
+    assert line.dialect is Dialect.IK
+    assert line.configuration.ctx_size == 4096
+    assert [note for note in line.notes if note.startswith("-mla, -fmoe, -rtr: only ik_llama.cpp has that")]
+    assert len(line.refused) == 4
+    unknown = read_command(["llama-server", "-m", "a.gguf", "--frobnicate"])
+    assert (unknown.dialect, unknown.notes) == (Dialect.LLAMA_CPP, ())
+
+
+def test_flags_of_ik_llama_cpp_alone_are_none_of_llama_cpp() -> None:
+    assert not IK_ALONE & (PINNED_ARITIES.keys() | REMOVED_FLAGS.keys())

@@ -13,6 +13,7 @@ from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Machine
 from launcher.plan.check.check import check_configuration
 from launcher.plan.check.pace import Point, forecast_check, stages_of_check
+from launcher.plan.forecast.factors import IK_LAWS, LAWS, Laws
 from launcher.plan.forecast.turn import Forecast
 from launcher.plan.plan import Plan
 from launcher.units import GIB
@@ -34,10 +35,12 @@ def forecast(
     *,
     threads: int | None = None,
     at: Point | None = None,
+    laws: Laws = LAWS,
 ) -> Forecast:
     configuration = read_command(line).configuration
     check = check_configuration(configuration, file, box, SILENT, "/m.gguf")
-    found = forecast_check(check, box, stages_of_check(check, file, box, threads=threads), at)
+    stages = stages_of_check(check, file, box, threads=threads)
+    found = forecast_check(check, box, stages, at, laws=laws)
     assert found is not None
     return found
 
@@ -90,6 +93,13 @@ def test_threads_beyond_one_are_faster_on_the_host() -> None:
         forecast((*LINE, "-ngl", "0"), threads=8).decode.mid
         > forecast((*LINE, "-ngl", "0"), threads=1).decode.mid
     )
+
+
+def test_another_family_of_engines_has_its_own_laws() -> None:
+    line = (*LINE, "-ngl", "0")
+    mainline, ik = forecast(line), forecast(line, laws=IK_LAWS)
+    # its kernels multiply batches faster on the host
+    assert ik.prefill.mid > 2 * mainline.prefill.mid
 
 
 def test_tensors_split_by_rows_are_not_predicted() -> None:
