@@ -55,6 +55,7 @@ _MEMORY: tuple[tuple[str, int, int, str], ...] = (
     (r"XEON.* [4568]3\d\d", 8, 3200, "8 channels of DDR4-3200"),
     (r"XEON.* [34568]2\d\d", 6, 2933, "6 channels of DDR4-2933"),
     (r"XEON.* [34568]1\d\d", 6, 2666, "6 channels of DDR4-2666"),
+    (r"QYFS", 8, 4800, "8 channels of DDR5-4800"),  # the engineering sample of the Platinum 8480
     (r"XEON.* E7-", 4, 1866, "4 channels of DDR4-1866"),
     (r"XEON.*E5.*V4", 4, 2400, "4 channels of DDR4-2400"),
     (r"XEON.*E5.*V3", 4, 2133, "4 channels of DDR4-2133"),
@@ -114,7 +115,7 @@ _CORES: tuple[tuple[str, int], ...] = (
     (r"XEON.* 6980P", 128), (r"XEON.* 6979P", 120), (r"XEON.* 6972P", 96), (r"XEON.* 6960P", 72),
     (r"XEON.* 6787P", 86), (r"XEON.* 6767P", 64), (r"XEON.* 6748P", 48), (r"XEON.* 6737P", 32),
     (r"XEON.* 8592", 64), (r"XEON.* 8580", 60), (r"XEON.* 8568Y", 48), (r"XEON.* 8480", 56),
-    (r"XEON.* 8488C", 48),
+    (r"XEON.* 8488C", 48), (r"QYFS", 56),
     (r"XEON.* 8490H", 60), (r"XEON.* (8470|8481C)", 52), (r"XEON.* 8468", 48), (r"XEON.* 8380", 40),
     (r"XEON.* 6454S", 32), (r"XEON.* 6448Y", 32), (r"XEON.* 6430", 32), (r"XEON.* 6530", 32),
     (r"XEON.* 6548", 32),
@@ -122,6 +123,7 @@ _CORES: tuple[tuple[str, int], ...] = (
     (r"XEON.* 61[34]8", 20),
     (r"XEON.*W9-3[45]95X", 56), (r"XEON.*W7-3[45]65X", 28), (r"XEON.*W5-3[45]35X", 16),
     (r"E5-2699 ?V4", 22), (r"E5-269[68] ?V4", 20), (r"E5-2697 ?V4", 18), (r"E5-2690 ?V4|E5-2680 ?V4", 14),
+    (r"E5-26[89]0 ?V3", 12),
     (r"RYZEN AI MAX\+? ?(PRO )?395", 16), (r"RYZEN AI MAX\+? ?(PRO )?390", 12),
     (r"RYZEN AI MAX\+? ?(PRO )?385", 8),
     (r"RYZEN 9 [3579]9[05]0X|RYZEN 9 [79]950|RYZEN 9 9950|RYZEN 9 9955HX", 16), (r"RYZEN 9 [3579]900", 12),
@@ -134,10 +136,12 @@ _CORES: tuple[tuple[str, int], ...] = (
     (r"AMPEREONE A192", 192), (r"AMPEREONE A160", 160), (r"ALTRA MAX", 128), (r"ALTRA", 80), (r"GRACE", 72),
 )  # fmt: skip
 
+_SOCKETS = re.compile(r"\s*([1-9])\s*[xX]\s+", re.ASCII)
+
 
 def memory_system(name: str) -> MemorySystem | None:
     """Return the memory beside a CPU of this name; None if it is not known."""
-    words = name.upper()
+    words = _spelled_out(name)
     for pattern, channels, speed, text in _MEMORY:
         if re.search(pattern, words):
             return MemorySystem(channels=channels, mega_transfers=speed, words=text)
@@ -146,11 +150,21 @@ def memory_system(name: str) -> MemorySystem | None:
 
 def socket_cores(name: str) -> int | None:
     """Return the physical cores of one socket of a CPU with this name; None if it is not known."""
-    words = name.upper()
+    words = _spelled_out(name)
     return next((cores for pattern, cores in _CORES if re.search(pattern, words)), None)
+
+
+def _spelled_out(name: str) -> str:
+    """Write out what people shorten: `TR PRO 7965WX`."""
+    return re.sub(r"\bTR\b", "THREADRIPPER", name.upper())
 
 
 def named_sockets(name: str | None) -> int:
     """Return the sockets in a name like `2 x EPYC 9355`; 1 without them."""
-    named = re.match(r"\s*(\d)\s*[xX]\s", name or "")
+    named = _SOCKETS.match(name or "")
     return int(named[1]) if named else 1
+
+
+def without_sockets(name: str) -> str:
+    """Return the name without how many there are: `2 x EPYC 9355` -> `EPYC 9355`."""
+    return _SOCKETS.sub("", name, count=1)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from launcher.errors import NotFound, UsageError
-from launcher.machine.cpus import memory_system, socket_cores
+from launcher.machine.cpus import MAX_SOCKETS, memory_system, named_sockets, socket_cores, without_sockets
 from launcher.machine.gpus import METAL_SHARE_NOTE, gpu_named, idle_device
 from launcher.machine.machine import MAX_DEVICES, Backend, Cpu, Device, Machine
 from launcher.units import GIB, MIB, parse_size
@@ -145,11 +145,12 @@ def _described_cpu(words: Words) -> tuple[Cpu, tuple[str, ...]]:
             f"no CPU is known by the name {words.cpu!r}",
             hint='write it like --cpu "EPYC 9355" or --cpu "Core i9-14900K", or give --ram-bandwidth 200G',
         )
-    all_cores = (cores or 16) * words.sockets
+    sockets = min(max(words.sockets, named_sockets(words.cpu)), MAX_SOCKETS)
+    all_cores = (cores or 16) * sockets
     note = "" if cores else f"the cores of {words.cpu} are not known: {all_cores} are assumed"
     return replace(
         ASSUMED_CPU,
-        name=f"{words.sockets} x {words.cpu}" if words.sockets > 1 else words.cpu,
+        name=f"{sockets} x {without_sockets(words.cpu)}" if sockets > 1 else words.cpu,
         physical_cores=all_cores,
         performance_cores=all_cores,
         logical_cores=2 * all_cores,

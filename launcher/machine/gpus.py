@@ -21,6 +21,7 @@ _ALIASES = {
     "h200-141g": "h200",
     "a100": "a100-80g",
     "rtxpro6000": "pro6000",
+    "pro6000-blackwell": "pro6000",
     "8060s": "strix-halo",
     "rx7900xtx": "7900xtx",
     "rx7900xt": "7900xt",
@@ -44,17 +45,24 @@ _CHIPS = (
 
 GPU_NAMES = tuple(_BY_KEY)
 
+# What people add to a card's name: its memory, Apple's count of cores, the maker's own edition.
+_DESCRIPTION = re.compile(
+    r"\b(?P<gb>\d{1,3}) ?G(i?B)?\b|\b(?P<cores>\d{1,2})-cores?( gpu)?\b|\b(FE|Founders Edition)\b",
+    re.IGNORECASE | re.ASCII,
+)
+
 METAL_SHARE_NOTE = "the GPU's share of unified memory is estimated: 2/3 of it up to 32 GiB, 3/4 above"
 
 
 def gpu_named(name: str) -> Gpu:
-    """Return the card people mean by `3090`, `RTX 3090`, `rtx-4070-ti-super`, `H100`.
+    """Return the card people mean by `3090`, `rtx-4070-ti-super`, `RTX 5090 32GB`, `M2 Ultra 76-core GPU`.
 
-    Raises NotFound with the nearest names.
+    Raises NotFound with the nearest names, also for a card that has no variant of the size in its name.
     """
-    gpu = gpu_of(name)
+    gpu = gpu_of(name) or _described(name)
     if gpu is None:
-        near = get_close_matches(_normalized(name), GPU_NAMES, n=4, cutoff=0.5) or GPU_NAMES[:4]
+        plain = _DESCRIPTION.sub("", name)
+        near = get_close_matches(_normalized(plain), GPU_NAMES, n=4, cutoff=0.5) or GPU_NAMES[:4]
         raise NotFound(
             f"no GPU is known by the name {name!r}",
             hint=f"known names: {', '.join(near)}, …; a card by its size: --gpu 24G, --gpu cuda:24G; or in a "
@@ -66,6 +74,22 @@ def gpu_named(name: str) -> Gpu:
 def gpu_of(name: str, total_bytes: int | None = None) -> Gpu | None:
     """Return the card with this short name or driver's name; of several, the one nearest in memory."""
     return _variant(_find(name), total_bytes)
+
+
+def _described(name: str) -> Gpu | None:
+    """Return the card of a name with a description; None if no variant of the card is like it."""
+    found = list(_DESCRIPTION.finditer(name))
+    gib = next((int(match["gb"]) for match in found if match["gb"]), None)
+    cores = next((match["cores"] for match in found if match["cores"]), None)
+    cards = _find(_DESCRIPTION.sub("", name))
+    if cores and cards:
+        exact = _BY_KEY.get(f"{cards[0].key}-{cores}c")
+        cards = (exact,) if exact else cards
+    card = _variant(cards, gib * GIB if gib and cards and cards[0].total_mib else None)
+    # a modified card is another one; what a GPU without memory of its own has, the machine's RAM says
+    if card is None or gib is None or card.total_mib is None:
+        return card
+    return card if abs(card.total_mib / 1024 - gib) <= 0.1 * gib else None
 
 
 def idle_device(gpu: Gpu, *, id: str, ram_bytes: int) -> Device:  # noqa: A002 the field's name

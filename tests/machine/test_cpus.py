@@ -31,6 +31,9 @@ NAMES = [
     ("Intel(R) Core(TM) Ultra 7 155H", 89.6, 16),
     ("12th Gen Intel(R) Core(TM) i7-12700K", 76.8, 12),
     ("Intel(R) Core(TM) i7-8700 CPU @ 3.20GHz", 42.7, 6),
+    ("TR PRO 7965WX 24C", 332.8, 24),
+    ("Intel QYFS-class Xeon (W790)", 307.2, 56),
+    ("2x Xeon E5-2690 v3", 68.3, 12),
     ("AmpereOne A192-32X", 332.8, 192),
 ]
 

@@ -65,3 +65,9 @@ def test_a_host_can_be_named() -> None:
     assert fast.ram_bandwidth == 460 * 10**9
     with pytest.raises(LauncherError, match="no CPU is known by the name 'Nano'"):
         adhoc_machine(Words(ram_bytes=GIB, cpu="Nano"))
+
+
+@pytest.mark.parametrize("sockets", [1, 2])
+def test_sockets_in_the_name_of_a_cpu_count_once(sockets: int) -> None:
+    machine = adhoc_machine(Words(ram_bytes=512 * GIB, cpu="2x Intel Xeon Gold 6454S", sockets=sockets))
+    assert (machine.cpu.name, machine.cpu.physical_cores) == ("2 x Intel Xeon Gold 6454S", 64)

@@ -30,6 +30,35 @@ def test_an_unknown_card_can_be_described_in_a_file() -> None:
     assert '[[device]] with backend = "cuda"' in (caught.value.hint or "")
 
 
+# As people write them in a list of what they have.
+DESCRIBED = [
+    ("RTX 5090 32GB", "5090"),
+    ("RTX 3090 FE 24GB", "3090"),
+    ("RTX 3090 Ti 24GB", "3090ti"),
+    ("RTX PRO 6000 Blackwell 96GB", "pro6000"),
+    ("RTX A6000 48GB", "a6000"),
+    ("RTX 4080 SUPER 16GB", "4080super"),
+    ("RTX 5060 Ti 16GB", "5060ti-16g"),
+    ("RX 7900 XT 20GB", "7900xt"),
+    ("AMD Radeon Pro V620 32GB", "v620"),
+    ("Apple M2 Ultra 76-core GPU", "m2-ultra"),
+    ("Apple M3 Ultra 80-core GPU 512GB", "m3-ultra"),
+    ("Apple M4 Max 32-core GPU", "m4-max-32c"),
+    ("RTX 4090 48GB", "4090-48g"),
+]
+
+
+@pytest.mark.parametrize(("name", "key"), DESCRIBED)
+def test_a_card_is_known_with_its_memory_and_edition(name: str, key: str) -> None:
+    assert gpu_named(name).key == key
+
+
+@pytest.mark.parametrize("name", ["RTX 3090 48GB", "RTX 5090 16GB", "24GB", "FE", "80-core GPU"])
+def test_a_description_alone_or_of_another_card_names_none(name: str) -> None:
+    with pytest.raises(NotFound):
+        gpu_named(name)
+
+
 # Names as NVML, RADV, ROCm, SYCL and Metal report them, with the memory that the driver reports (GiB).
 REPORTED = [
     ("Radeon 8060S Graphics (RADV GFX1151)", 96, "strix-halo"),
