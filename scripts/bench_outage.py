@@ -1,6 +1,6 @@
 """A model split over machines that are network namespaces: what an outage costs, until it is named and until it is over.
 
-scripts/bench outage [--partition S] [--gone S] [--kills N]; takes root, sshd, a CPU engine that was built here, and smollm2-135m. A
+scripts/bench outage [--partition S] [--gone S] [--kills N] [--seed N]; takes root, sshd, a CPU engine that was built here, and smollm2-135m. A
 peer's cable is out for S seconds; its machine is off for S seconds while another is alike; and N times a part is killed.
 """
 
@@ -40,6 +40,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--partition", type=float, default=300.0)
     parser.add_argument("--gone", type=float, default=600.0)
     parser.add_argument("--kills", type=float, default=200)
+    parser.add_argument("--seed", type=int, default=19)
     given = parser.parse_args(arguments)
     if (problem := why_not()) is not None:
         print(problem, file=sys.stderr)
@@ -47,6 +48,7 @@ def main(arguments: list[str]) -> int:
     settings = read_settings()
     engine = find_engine(None, None, settings.engines_dir, backend=lambda: Backend.CPU)
     model = next(settings.models_dir.rglob(DEFAULT_MODEL))
+    random.seed(given.seed)
     wrong: list[str] = []
     for n_peers, act, amount in (
         (1, partition, given.partition),
@@ -123,11 +125,11 @@ def machine_gone(lab: Lab, url: str, seconds: float) -> list[str]:
 
 
 def kills(lab: Lab, url: str, count: float) -> list[str]:
-    chance, wrong = random.Random(19), []
+    wrong = []
     waits: dict[str, list[float]] = {part: [] for part in PARTS}
     for number in range(int(count)):
-        part = chance.choice(list(PARTS))
-        time.sleep(chance.uniform(0.0, 2.0))  # also while it is raised
+        part = random.choice(list(PARTS))
+        time.sleep(random.uniform(0.0, 2.0))  # also while it is raised
         running = _of(lab, part)
         if not running:
             continue

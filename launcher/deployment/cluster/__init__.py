@@ -8,6 +8,7 @@ seats.py           on which machines a gang's ranks are
 messages.py        what a rank and its head say to each other
 run_gang.py        run a gang: tunnels, ranks, llama-server
 tunnel.py          the ssh of one rank
+tunnel_end.py      lead llama-server, and nobody else here, into the tunnels
 sign_of_life.py    ask a gang's llama-server for one
 gang_memory.py     what a gang's runs leave for the next: the last epoch, machines that were lost
 rank.py            run a rank: a ggml-rpc-server, as long as its head asks for it

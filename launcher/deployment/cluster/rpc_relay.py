@@ -117,8 +117,16 @@ def is_ours(client: socket.socket) -> bool:
 
 def join(one: socket.socket, other: socket.socket) -> None:
     """Pass on what either says, until one of them ends."""
-    for source, target in ((one, other), (other, one)):
-        threading.Thread(target=_pass_on, args=(source, target), daemon=True).start()
+    threading.Thread(target=_carry, args=(one, other), daemon=True).start()
+
+
+def _carry(one: socket.socket, other: socket.socket) -> None:
+    back = threading.Thread(target=_pass_on, args=(other, one), daemon=True)
+    back.start()
+    _pass_on(one, other)
+    back.join()
+    one.close()
+    other.close()
 
 
 def _pass_on(source: socket.socket, target: socket.socket) -> None:
@@ -126,7 +134,7 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while n_bytes := source.recv_into(block):
             target.sendall(block[:n_bytes])
-    for each in (source, target):  # closed when both ways have ended, by whoever drops the last name of it
+    for each in (source, target):  # the other way ends, too
         with contextlib.suppress(OSError):
             each.shutdown(socket.SHUT_RDWR)
 

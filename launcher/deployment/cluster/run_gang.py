@@ -26,6 +26,7 @@ from launcher.deployment.cluster.seats import GangSpec, parse_spec, rank_name
 from launcher.deployment.cluster.sign_of_life import SignOfLife
 from launcher.deployment.cluster.ssh import launcher_argv
 from launcher.deployment.cluster.tunnel import Tunnel
+from launcher.deployment.cluster.tunnel_end import TunnelEnds
 from launcher.deployment.process import MARKER
 from launcher.deployment.records import gang_path
 from launcher.deployment.supervisor.protect import before_exec
@@ -42,6 +43,7 @@ class GangRunner:
         self._layout, self._places = raising.layout, raising.places
         self._gang = gang.Gang()
         self._tunnels: dict[int, Tunnel] = {}
+        self._ends = TunnelEnds()
         self._server: subprocess.Popen[bytes] | None = None
         self._selector = selectors.DefaultSelector()
         self._left: gang.Leave | None = None
@@ -123,6 +125,7 @@ class GangRunner:
             case gang.Serve():
                 check_start(self._layout.argv)
                 self._server = subprocess.Popen(self._layout.argv, preexec_fn=before_exec(None))  # noqa: PLW1509
+                self._ends.open()  # llama-server's connections wait: a program is not started beside threads
             case gang.Beat():
                 for tunnel in self._tunnels.values():
                     tunnel.say(LOADED if self._sign.is_loaded else WANTED)
@@ -137,7 +140,7 @@ class GangRunner:
         words = ["cluster", "rank", rank_name(self._spec, number), "--epoch", str(self._epoch)]
         words += ["--device", place.device, "--bytes", str(seat.n_bytes), "--socket", socket]
         words += ["--engine-sha256", self._spec.engine_sha256]
-        tunnel = Tunnel(launcher_argv(place.remote, words, [f"127.0.0.1:{seat.port}:{socket}"]))
+        tunnel = Tunnel(launcher_argv(place.remote, words, [f"{self._ends.add(seat.port)}:{socket}"]))
         self._tunnels[number] = tunnel
         for output in tunnel.outputs:
             self._selector.register(output, selectors.EVENT_READ, number)
@@ -161,6 +164,7 @@ class GangRunner:
             tunnel.let_go()
         for tunnel in self._tunnels.values():
             tunnel.end()
+        self._ends.close()
 
 
 def main(words: Sequence[str]) -> int:
