@@ -170,3 +170,12 @@ def test_on_two_software_gpus(
     box = machine(*cards(*free_mib, backend=Backend.VULKAN))
     plan = compare(vulkan_engine, path, box, Workload(ctx_size=8192, load_mode=LoadMode.NONE), tmp_path)
     assert plan.placement.devices
+
+
+@pytest.mark.vulkan
+def test_without_op_offload(vulkan_engine: Engine, tmp_path: Path) -> None:
+    path = make_gguf(tmp_path / "m.gguf", "qwen3moe", hollow=True)[0]
+    box = machine(*cards(250, 200, backend=Backend.VULKAN))
+    workload = Workload(ctx_size=8192, load_mode=LoadMode.NONE, op_offload=False)
+    plan = compare(vulkan_engine, path, box, workload, tmp_path)
+    assert plan.placement.host_expert_blocks or plan.placement.host_expert_parts

@@ -40,6 +40,8 @@ ROUNDING_MIB = 0.1
         ("qwen3moe", (250, 200), r"-ot blk\.0\.ffn_.*_exps=Vulkan1,blk\.3\.attn=CPU", {"the host", "Vulkan1"}),
         ("deepseek2", (110, 110), r"-ot blk\.0\.attn=Vulkan1 --override-tensor ^output=CPU", {"the host", "Vulkan1"}),
         ("deepseek2", (700,), r"-cmoe", {"the host"}),
+        ("deepseek2", (700,), r"-cmoe --no-op-offload", {"the host"}),
+        ("qwen3moe", (250, 200), r"-ncmoe 5 --no-op-offload", {"the host"}),
         ("gemma3", (200,), r"-ot token_embd=Vulkan0", {"Vulkan0"}),
         ("gemma3", (900,), r"-ot token_embd=CPU", {"the host"}),
     ],
