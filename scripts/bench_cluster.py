@@ -41,6 +41,7 @@ FLAGS = (
     "1",
     "-t",
     "1",
+    "--metrics",  # which a gang asks for as a sign of life
     "--no-repack",  # as a peer, whose weights nothing repacks for its processor
     "-fit",
     "off",
