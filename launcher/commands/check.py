@@ -113,6 +113,8 @@ def open_bench(here: Here, request: CheckRequest) -> Bench:
     look = look_once(here)
     engine = engine_or_none(here, request.engine, look)
     known = read_capabilities(engine, here.settings.cache_dir) if engine else None
+    if known is not None and known.dialect is Dialect.IK and request.engine is None:
+        engine = known = None  # it is what plans use here, and was not asked to check
     if known is not None and known.dialect is Dialect.IK:
         raise UsageError(
             "command lines are read as llama.cpp takes them, and this engine is ik_llama.cpp",

@@ -106,6 +106,7 @@ def _subject(here: Here, planned: Planned, request: BenchRequest, engine: Engine
             words=words,
             bench_words=(*of_bench, *test_words(request.tests)),
             engine=engine,
+            dialect=known.dialect,
         ),
     )
 

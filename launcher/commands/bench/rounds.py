@@ -18,6 +18,7 @@ from launcher.machine.machine import Machine
 from launcher.plan.check.pace import stages_of_check
 from launcher.plan.forecast.benched import Benched, Samples, Speed
 from launcher.plan.forecast.measured import base_of, basis_of, processors_of
+from launcher.plan.modes import Dialect
 from launcher.plan.placement.pace import laws_of
 from launcher.plan.plan import Plan
 
@@ -45,6 +46,7 @@ class Line:
     words: tuple[str, ...]
     bench_words: tuple[str, ...] = ()
     engine: Engine | None = None
+    dialect: Dialect = Dialect.LLAMA_CPP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +71,12 @@ def check_depths(tests: Tests, ctx_size: int) -> None:
 def as_benched(here: Here, loaded: Loaded, line: Line, tests: Tests, rounds: Sequence[Round]) -> Benched:
     """Return the rounds as one measurement, with the forecast of exactly that line."""
     plan, machine = loaded.plan, loaded.machine
-    path = None if line.engine is None else line.engine.path
+    # `check` reads lines as llama.cpp takes them; where weights lie is the same
+    path = line.engine.path if line.engine and line.dialect is Dialect.LLAMA_CPP else None
     verdict = check_command(here, CheckRequest(words=line.words, engine=path)).verdict
     stages = stages_of_check(verdict, loaded.model, machine, threads=plan.threads)
     rows = min(plan.ubatch_size, plan.batch_size)
-    base = base_of(stages, rows, laws_of(plan.dialect)) if stages else None
+    base = base_of(stages, rows, laws_of(line.dialect)) if stages else None
     speeds = []
     for depth in tests.depths:
         at = base(depth, tests.prompt) if base else None

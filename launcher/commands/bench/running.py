@@ -19,6 +19,7 @@ from launcher.engine.flags.taskset import split_taskset
 from launcher.engine.key_file import read_api_key
 from launcher.errors import TryAgain, UsageError
 from launcher.models.local import open_path
+from launcher.plan.modes import Dialect
 from launcher.progress import Step
 
 
@@ -63,4 +64,5 @@ def _engine(here: Here, deployment: Deployment) -> Engine:
 def _line(here: Here, deployment: Deployment) -> Line:
     _, words = split_taskset(deployment.argv)
     commit = deployment.engine_commit or "unknown"
-    return Line(commit=commit, words=words, engine=_engine(here, deployment))
+    dialect = deployment.plan.dialect if deployment.plan else Dialect.LLAMA_CPP
+    return Line(commit=commit, words=words, engine=_engine(here, deployment), dialect=dialect)

@@ -11,19 +11,26 @@ import pytest
 from launcher.commands.bench import llama_bench
 from launcher.commands.bench.bench import BenchRequest, bench
 from launcher.commands.bench.export import export
+from launcher.commands.bench.llama_bench import Rates
 from launcher.commands.bench.report import Report
+from launcher.commands.bench.rounds import Line, Loaded, Round, as_benched
 from launcher.commands.check import CheckRequest, check_command
 from launcher.commands.here import Here
 from launcher.commands.measurements import read_measurements
 from launcher.commands.plan import plan
 from launcher.commands.planned import PlanRequest
 from launcher.deployment.claims import read_claims
-from launcher.engine.find import Engine
+from launcher.engine.find import Engine, EngineSource
 from launcher.errors import NotFound, UsageError
+from launcher.models.local import open_path
 from launcher.plan.check.pace import Point
 from launcher.plan.forecast.benched import Benched
+from launcher.plan.modes import Dialect
+from launcher.plan.plan import Plan
 from launcher.plan.workload import Workload
 from tests.make_gguf import make_gguf
+from tests.plan.planned import make_plan
+from tests.plan.shapes import machine
 
 
 def request(tmp_path: Path, engine: Path, *depths: int) -> BenchRequest:
@@ -101,3 +108,22 @@ def test_an_engine_without_llama_bench_is_named(here: Here, engine: Engine, tmp_
     alone.chmod(0o755)
     with pytest.raises(UsageError, match="no llama-bench beside it"):
         bench(here, request(tmp_path, alone, 0))
+
+
+def test_what_was_measured_of_ik_llama_cpp_stands_beside_its_own_laws(here: Here, tmp_path: Path) -> None:
+    file = str(make_gguf(tmp_path / "tiny.gguf", "qwen3moe", hollow=True)[0])
+    model, box = open_path(Path(file)).model, machine()
+    planned = make_plan(model, "Q4_0", box, Workload(ctx_size=2048))
+    assert isinstance(planned, Plan)
+    tests = llama_bench.Tests(depths=(0,), prompt=256, reply=4, repetitions=1)
+    words = ("llama-server", "-m", file, "-c", "2048", "-mla", "3", "-amb", "512")
+    rounds = [Round(api={0: Rates(prompt=100.0, reply=10.0)})]
+    its = Engine(path=tmp_path / "llama-server", folder=tmp_path, source=EngineSource.OPTION)
+    line = Line(commit="1", words=words, engine=its, dialect=Dialect.IK)
+    loaded = Loaded(plan=planned, model=model, machine=box)
+    [speed] = as_benched(here, loaded, line, tests, rounds).speeds
+    plain = dataclasses.replace(line, words=words[:5], engine=None, dialect=Dialect.LLAMA_CPP)
+    [mainline] = as_benched(here, loaded, plain, tests, rounds).speeds
+    assert speed.forecast_prompt is not None
+    assert mainline.forecast_prompt is not None
+    assert speed.forecast_prompt.mid > mainline.forecast_prompt.mid
