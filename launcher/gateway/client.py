@@ -135,8 +135,9 @@ class Client:
         """Pass on a piece of the answer; waits while the client does not read."""
         await self._send({"type": "http.response.body", "body": block, "more_body": True})
 
-    async def finish(self) -> None:
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def finish(self, block: bytes = b"") -> None:
+        """Pass on the last piece of the answer."""
+        await self._send({"type": "http.response.body", "body": block, "more_body": False})
 
     async def reply(self, reply: Reply) -> None:
         """Send a whole answer."""

@@ -168,6 +168,9 @@ class Proxy:
             await client.begin(status, [*headers, exchange.model_header])
         while block := await engine.read():
             exchange.note(block)
+            if engine.is_read:
+                await client.finish(block)
+                return
             await client.write(block)
         await client.finish()
 
