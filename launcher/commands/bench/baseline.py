@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from launcher.commands.bench.compare import Gate, against_baseline
 from launcher.commands.bench.llama_bench import Tests
 from launcher.commands.bench.rounds import Line, Loaded
@@ -24,9 +26,16 @@ def find_baseline(here: Here, loaded: Loaded, line: Line, tests: Tests, word: st
         raise NotFound(
             f"no measurement of {loaded.model.model_id} as it is planned now, with one of these depths, this "
             f"prompt and reply, and enough repetitions beside {tests.repetitions}, is kept to compare with",
-            hint=f"launcher bench {word}",
+            hint=f"launcher bench {word} {_words(tests)}",
         )
     return found
+
+
+def _words(tests: Tests) -> str:
+    """Return the options of a measurement that these tests can be compared with."""
+    times = next(number for number in count(1) if can_differ(tests.repetitions, number))
+    depths = " ".join(f"--depth {depth}" for depth in tests.depths)
+    return f"{depths} --prompt {tests.prompt} --reply {tests.reply} -r {times}"
 
 
 def _is_comparable(speed: Speed, tests: Tests) -> bool:
