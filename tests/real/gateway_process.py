@@ -31,7 +31,7 @@ _FIRST_LINE = "llama_server: initializing"  # of every start, in the engine's lo
 
 CONFIG = """
 [gateway]
-max-ram = "900M"
+max-ram = "{max_ram}"
 [gateway.aliases]
 "gpt-4o" = "a"
 """
@@ -103,7 +103,12 @@ class Served:
 
 @contextlib.contextmanager
 def serving(
-    engine: Engine, model: Path, folder: Path, flags: dict[str, str] | None = None, more: str = ""
+    engine: Engine,
+    model: Path,
+    folder: Path,
+    flags: dict[str, str] | None = None,
+    more: str = "",
+    max_ram: int = BUDGET,
 ) -> Iterator[Served]:
     """Serve three models of one file; `flags` are further ones of a model, as they stand in config.toml.
 
@@ -112,7 +117,7 @@ def serving(
     settings = read_settings()
     settings.config_file.parent.mkdir(parents=True)
     models = (A_MODEL.format(name=name, ref=model, flags=(flags or {}).get(name, "")) for name in MODELS)
-    settings.config_file.write_text(CONFIG + "".join(models) + more)
+    settings.config_file.write_text(CONFIG.format(max_ram=f"{max_ram >> 20}M") + "".join(models) + more)
     gateway = Served(engine, folder)
     try:
         gateway.start()
@@ -129,7 +134,19 @@ def running() -> dict[str, Deployment]:
     return {entry.name: entry for entry in entries if isinstance(entry, Deployment)}
 
 
-def allocated_bytes(log: str) -> int:
-    """What an engine's own log says it took when it was started last."""
-    sizes = re.findall(r"buffer size = +([\d.]+) MiB", log.rpartition(_FIRST_LINE)[2])
+def logs_of_running() -> list[str]:
+    """Return what the engines that run have logged."""
+    return [_log_of(entry.log_path) for entry in running().values()]
+
+
+def _log_of(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:  # it has just been unloaded
+        return ""
+
+
+def allocated_bytes(log: str, place: str = "") -> int:
+    """What an engine's own log says it took when it was started last, in all or on the device `place`."""
+    sizes = re.findall(rf"{place}.* buffer size = +([\d.]+) MiB", log.rpartition(_FIRST_LINE)[2])
     return int(sum(map(float, sizes)) * (1 << 20))

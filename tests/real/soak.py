@@ -15,13 +15,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import anthropic
 import ollama
 
-from tests.real.gateway_process import PATIENCE_S, Served, allocated_bytes, running
+from tests.real.gateway_process import PATIENCE_S, Served, allocated_bytes, logs_of_running, running
 
 HI: Any = [{"role": "user", "content": "Hi"}]
 N_TOKENS = 2
@@ -62,7 +61,8 @@ class Report:
     answered: Counter[str] = field(default_factory=Counter)  # by kind
     losses: list[Loss] = field(default_factory=list)
     ends: list[End] = field(default_factory=list)
-    most_bytes: int = 0
+    most_bytes: int = 0  # in RAM
+    most_on: dict[str, int] = field(default_factory=dict)  # bytes by device
     most_engines: int = 0
     loads: int = 0
     seconds: float = 0.0
@@ -124,8 +124,15 @@ CHATS: dict[str, Ask] = {"openai": _openai, "anthropic": _anthropic, "ollama": _
 
 
 class Soak:
-    def __init__(self, served: Served, seed: int, tell: Callable[[str], None] = lambda _words: None) -> None:
+    def __init__(
+        self,
+        served: Served,
+        seed: int,
+        tell: Callable[[str], None] = lambda _words: None,
+        devices: Sequence[str] = (),
+    ) -> None:
         self.served, self.chance, self.report, self.tell = served, random.Random(seed), Report(), tell
+        self.devices = devices
         self._up = threading.Event()
         self._up.set()
         self._over = threading.Event()
@@ -213,19 +220,15 @@ class Soak:
         report = self.report
         self.tell(
             f"{what} ({who}) after {self._done} requests: {len(report.losses)} lost, {len(report.unexcused)} of them "
-            f"unexplained; at most {report.most_engines} engines with {report.most_bytes >> 20} MiB"
+            f"unexplained; at most {report.most_engines} engines with {report.most_bytes >> 20} MiB of RAM"
         )
 
     def _look(self) -> None:
         while not self._over.wait(_LOOK_S):
-            logs = [_log_of(entry.log_path) for entry in running().values()]
+            logs = logs_of_running()
             taken = [n_bytes for log in logs if (n_bytes := allocated_bytes(log))]
-            self.report.most_bytes = max(self.report.most_bytes, sum(taken))
+            on = {device: sum(allocated_bytes(log, device) for log in logs) for device in self.devices}
+            for device, n_bytes in on.items():
+                self.report.most_on[device] = max(self.report.most_on.get(device, 0), n_bytes)
+            self.report.most_bytes = max(self.report.most_bytes, sum(taken) - sum(on.values()))
             self.report.most_engines = max(self.report.most_engines, len(taken))
-
-
-def _log_of(path: str) -> str:
-    try:
-        return Path(path).read_text(errors="replace")
-    except OSError:  # it has just been unloaded
-        return ""
