@@ -15,9 +15,11 @@ import threading
 from pathlib import Path
 
 from launcher.deployment.cluster.rpc_relay import join
+from launcher.deployment.identity import lives
 from launcher.units import one_line
 
 _LOOPBACK = "127.0.0.1"
+_PREFIX = "launcher-gang-"
 _CONNECTIONS = Path("/proc/net/tcp")  # proc(5): of our network namespace, with the user of each
 
 
@@ -25,7 +27,8 @@ class TunnelEnds:
     """Ports on loopback, each with a socket that leads on; opened once no more programs are started."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="launcher-gang-"))  # 0700
+        _sweep()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))  # 0700
         self._listeners: dict[str, socket.socket] = {}
 
     def add(self, port: int) -> str:
@@ -44,6 +47,15 @@ class TunnelEnds:
                 listener.shutdown(socket.SHUT_RDWR)  # wakes who waits for a connection
             listener.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Remove the folders of our gangs that were killed, and so could not remove them."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        with contextlib.suppress(OSError):
+            if pid.isdecimal() and not lives(int(pid)) and folder.lstat().st_uid == os.geteuid():
+                shutil.rmtree(folder)
 
 
 def _serve(listener: socket.socket, path: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +61,19 @@ def test_another_user_is_refused(port: int, capfd: pytest.CaptureFixture[str]) -
     assert as_nobody(lambda: len(ask(port))) in {0, errno.EPIPE, errno.ECONNRESET}
     assert "user 65534 was refused" in capfd.readouterr().err
     assert ask(port) == b"well"
+
+
+def test_what_a_killed_gang_left_is_removed_by_the_next() -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = Path(tempfile.mkdtemp(prefix=f"launcher-gang-{ended.pid}-"))
+    living = Path(tempfile.mkdtemp(prefix=f"launcher-gang-{os.getpid()}-"))
+
+    TunnelEnds().close()
+
+    assert not left.exists()
+    assert living.exists()
+    living.rmdir()
 
 
 def test_who_is_at_the_other_end_is_found() -> None:
