@@ -24,7 +24,13 @@ from launcher.engine.compile.cuda_packages import copy_libraries
 from launcher.engine.compile.install import install_engine
 from launcher.engine.compile.job import BuildJob, BuildRequest, resolve_job
 from launcher.engine.compile.recipe import OUTPUT, cmake_leftovers
-from launcher.engine.compile.source import copy_tree, keep_backends_private, patch_vulkan, unpack
+from launcher.engine.compile.source import (
+    copy_tree,
+    keep_backends_private,
+    patch_cpu,
+    patch_vulkan,
+    unpack,
+)
 from launcher.engine.find import Engine, read_engine
 from launcher.errors import Interrupted, LauncherError, UsageError
 from launcher.progress import OnProgress, Step, silent
@@ -139,6 +145,7 @@ def _prepare_source(jobs: Sequence[BuildJob], given: Path, on_progress: OnProgre
         copy_tree(given, source)
     headers = (each.tools.vulkan_headers for each in jobs)
     patched = patch_vulkan(source, next((version for version in headers if version is not None), None))
+    patch_cpu(source)
     if len(jobs) > 1:
         keep_backends_private(source)
     done.write_text("patched" if patched else "as it is")

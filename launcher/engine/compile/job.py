@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.engine.compile.recipe import build_key, cmake_arguments
-from launcher.engine.compile.source import tree_digest
+from launcher.engine.compile.source import CPU_PATCHES, tree_digest
 from launcher.engine.compile.toolchain import Toolchain, find_toolchain
 from launcher.engine.find import Origin
 from launcher.engine.host_cpu import HostCpu, host_cpu
@@ -81,6 +81,7 @@ def resolve_job(request: BuildRequest) -> BuildJob:
         "isa": cpu.flags,
         "variables": {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)},
         "source": source,
+        "patches": CPU_PATCHES,
     }
     key = build_key(request.recipe, request.backend, facts)
     return BuildJob(

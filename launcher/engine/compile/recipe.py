@@ -23,8 +23,8 @@ _COMMON_ARGUMENTS = (
     "-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON",  # RUNPATH $ORIGIN from the start: the folder may be moved
     "-DCMAKE_UNITY_BUILD_RELOCATABLE=ON",  # else unity files include absolute paths: no ccache hits elsewhere
     "-DGGML_NATIVE=ON",
-    # No AMX: GCC's amxtileintrin.h (12.2) tells the compiler of 8 of the 64 bytes that ldtilecfg reads, so
-    # the tiles stay unconfigured and the first prompt ends in SIGILL. Its layouts are larger than the file's.
+    # No AMX: with GCC 12.2 the first prompt ends in SIGILL (amxtileintrin.h names 8 of the 64 bytes that
+    # ldtilecfg reads), and models with MLA end at their first graph on the processor alone.
     *(f"-DCMAKE_{language}_FLAGS_RELEASE=-O3 -DNDEBUG -U__AMX_INT8__" for language in ("C", "CXX")),
     "-DGGML_RPC=ON",
     "-DLLAMA_BUILD_UI=OFF",

@@ -2,6 +2,7 @@
 
 weights.py              weights of every layer
 kv.py                   keys, values and recurrent state
+amx.py                  layouts of a processor with AMX
 ik.py                   what ik_llama.cpp allocates otherwise
 compute.py              compute buffers, estimated
 tables.py               tables that are read by rows from the file

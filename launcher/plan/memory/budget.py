@@ -10,6 +10,7 @@ from launcher.gguf.ggml import GgmlType
 from launcher.machine.machine import Backend, Device, Machine
 from launcher.machine.shared_memory import counts_in_ram, host_available
 from launcher.plan.amounts import RAM, Amount, Basis
+from launcher.plan.memory import amx
 from launcher.plan.workload import Limits
 from launcher.units import GIB, MIB
 
@@ -86,6 +87,7 @@ class Budgets:
     devices: tuple[DeviceBudget, ...]
     # for RAM and the devices in the host's memory together, where a container's RAM is a part of it
     pool_bytes: int | None = None
+    amx: bool = False  # the CPU has it, and keeps matrices in its layouts in the same case
 
     def host_left(self, used: Iterable[tuple[DeviceBudget, int]]) -> int:
         """Return the RAM that is left for the host itself when devices use so many bytes each."""
@@ -94,6 +96,12 @@ class Budgets:
         if self.pool_bytes is None:
             return left
         return min(left, self.pool_bytes - sum(n_bytes for _, n_bytes in taken))
+
+
+def _repacked_types(machine: Machine) -> frozenset[GgmlType]:
+    if amx.has_amx(machine.cpu):
+        return _X86_REPACKS | amx.TYPES
+    return _X86_REPACKS if machine.arch in {"x86_64", "AMD64"} else _ARM_REPACKS
 
 
 # A key of `Limits.reserve` for every device, besides a device's id and RAM.
@@ -121,7 +129,8 @@ def read_budgets(machine: Machine, limits: Limits | None = None) -> Budgets:
         host_bytes=host,
         ram_reserve_bytes=reserve,
         max_ram_bytes=limits.max_ram_bytes,
-        repacked_types=_X86_REPACKS if machine.arch in {"x86_64", "AMD64"} else _ARM_REPACKS,
+        repacked_types=_repacked_types(machine),
+        amx=amx.has_amx(machine.cpu),
         host_overhead=_estimate(*_ENGINE_HOST),
         devices=tuple(
             DeviceBudget(

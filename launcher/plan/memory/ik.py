@@ -84,4 +84,4 @@ def with_derived_weights(
         replace(layer, dense_bytes=layer.dense_bytes + n_bytes) if index in blocks else layer
         for index, layer in enumerate(weights.layers)
     )
-    return replace(weights, layers=layers)
+    return replace(weights, layers=layers, amx_bytes=0)  # it has no AMX kernels

@@ -258,11 +258,15 @@ def _host_row(demand: Demand, spread: Spread, budgets: Budgets, *, cache: Amount
     if not spread.shares and twice:
         # Rows are looked up in the old layout, and multiplied in the new one.
         weights += demand.weights.tied_bytes
+    in_layouts = budgets.amx and not spread.shares
+    if in_layouts:
+        weights += demand.weights.amx_bytes
     n_block = demand.weights.n_block
     return LedgerRow(
         where=HOST,
         name="host",
-        weights=_exact(weights),
+        # an engine that was built without AMX takes less
+        weights=replace(_exact(weights), basis=Basis.ESTIMATED) if in_layouts else _exact(weights),
         kv=demand.caches.amount(block for block in spread.host_layers if block < n_block),
         compute=compute,
         cache=cache,

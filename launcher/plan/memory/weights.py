@@ -17,6 +17,7 @@ from launcher.gguf.tensor_names import block_of
 from launcher.machine.machine import Backend
 from launcher.plan.amounts import HOST
 from launcher.plan.expert_pattern import EXPERTS
+from launcher.plan.memory import amx
 from launcher.plan.memory.kernels import NO_KERNEL
 from launcher.plan.modes import TensorOverride
 from launcher.plan.overrides import first_match
@@ -84,6 +85,7 @@ class Weights:
     overridden: tuple[OverriddenWeights, ...] = ()  # the tensors that `overrides` move
     in_file: frozenset[str] = frozenset()  # names of tables that are read by rows from the file
     file_bytes: int = 0  # of those tables
+    amx_bytes: int = 0  # what all of it takes more in AMX's layouts
 
     @property
     def overridden_devices(self) -> frozenset[str]:
@@ -135,7 +137,9 @@ def weigh(
     tied = None
     if not architecture.has_output_tensor:
         tied = next((tensor for tensor in found.input if tensor.name == "token_embd.weight"), None)
+    matrices = [tensor for layer in found.layers for tensor in layer]
     return Weights(
+        amx_bytes=amx.more_bytes([*matrices, tied] if tied else matrices),
         input_bytes=sum(tensor.size_bytes for tensor in found.input),
         in_file=frozenset(tensor.name for tensor in found.in_file),
         file_bytes=sum(tensor.size_bytes for tensor in found.in_file),

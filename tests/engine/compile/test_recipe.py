@@ -12,9 +12,7 @@ from launcher.engine.compile.recipe import (
     cuda_architectures,
     jobs_for,
 )
-from launcher.engine.find import Engine
 from launcher.engine.pinned import LLAMA_CPP
-from launcher.engine.sources.cpu_code import compiled_flags
 from launcher.machine.machine import Backend, Cpu, Device, Machine
 from launcher.units import GIB
 
@@ -132,11 +130,3 @@ def test_cmake_forgets_what_another_build_in_its_tree_had() -> None:
     cpu, vulkan = (cmake_arguments(LLAMA_CPP, backend) for backend in (Backend.CPU, Backend.VULKAN))
     assert cmake_leftovers(vulkan, cpu) == ("-UGGML_VULKAN",)
     assert cmake_leftovers(cpu, vulkan) == ()
-
-
-@pytest.mark.engine
-def test_no_tile_instruction_is_compiled_in(engine: Engine) -> None:
-    """On a processor with AMX the first prompt ended in SIGILL: see the recipe's comment."""
-    flags = compiled_flags(engine.folder)
-    assert flags
-    assert "amx_int8" not in flags

@@ -10,9 +10,11 @@ import pytest
 
 from launcher.engine.compile.source import (
     BACKENDS_FILE,
+    CPU_PATCHES,
     VULKAN_FILE,
     copy_tree,
     keep_backends_private,
+    patch_cpu,
     patch_vulkan,
     tree_digest,
     unpack,
@@ -152,3 +154,18 @@ def test_of_a_tree_only_what_builds_left_at_its_top_is_not_copied(tmp_path: Path
     assert tree_digest(tree) == before
     (tree / "cmake/build-info.cmake").write_text("other")
     assert tree_digest(tree) != before
+
+
+def test_the_processor_s_code_is_patched_and_nothing_else(tmp_path: Path) -> None:
+    for name, text, _ in CPU_PATCHES:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"before\n{text}\nafter\n")
+    patch_cpu(tmp_path)
+    for name, _, instead in CPU_PATCHES:
+        assert (tmp_path / name).read_text() == f"before\n{instead}\nafter\n"
+
+
+def test_a_tree_without_that_code_stays_as_it_is(tmp_path: Path) -> None:
+    patch_cpu(tmp_path)
+    assert list(tmp_path.iterdir()) == []
