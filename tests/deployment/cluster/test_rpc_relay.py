@@ -157,26 +157,27 @@ def test_one_that_is_at_work_is_not_swept(relay: Relay) -> None:
     assert ask(relay.path, b"still") == b"still"
 
 
-def test_without_a_namespace_the_log_says_that_it_is_open_to_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def not_allowed() -> None:
-        raise rpc_relay.NotIsolated("no network namespace is allowed here (Operation not permitted)")
+# In a process of its own: what waits for the server ends the process where none listens.
+WITHOUT_NAMESPACES = """
+import sys
+from launcher.deployment.cluster import rpc_relay
+def not_allowed():
+    raise rpc_relay.NotIsolated("no network namespace is allowed here (Operation not permitted)")
+rpc_relay.isolate = not_allowed
+rpc_relay.main(sys.argv[1:])
+"""
 
-    class Ended(Exception):
-        pass
 
-    def leave(status: int) -> None:
-        raise Ended(status)
-
-    monkeypatch.setattr(rpc_relay, "isolate", not_allowed)
-    monkeypatch.setattr(rpc_relay.os, "_exit", leave)
+def test_without_a_namespace_the_log_says_that_it_is_open_to_others(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "rpc"
-
-    with pytest.raises(Ended):
-        rpc_relay.main([str(path), "/bin/true"])
-
-    assert "NOT protected from other users of this machine" in capfd.readouterr().err
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NAMESPACES, str(path), "/bin/true"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "NOT protected from other users of this machine" in done.stderr
     assert not path.parent.exists()
 
 
