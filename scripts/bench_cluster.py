@@ -26,11 +26,7 @@ from pathlib import Path
 from launcher.deployment.cluster.remote import Remote
 from launcher.deployment.cluster.seats import GangLayout, GangSpec, RankPlace, RankSeat, format_spec
 from launcher.deployment.process import MARKER
-from launcher.engine.find import find_engine
-from launcher.machine.machine import Backend
-from launcher.system.settings import read_settings
-from tests.conftest import DEFAULT_MODEL
-from tests.deployment.cluster.machines import Lab, eventually, machines, why_not
+from tests.deployment.cluster.machines import Lab, eventually, machines, own_engine_and_model, why_not
 
 PROMPT, ANSWER = 512, 64
 MIB = 1 << 20
@@ -71,9 +67,7 @@ def main(arguments: list[str]) -> int:
     if (problem := why_not()) is not None:
         print(problem, file=sys.stderr)
         return 3
-    settings = read_settings()
-    engine = find_engine(None, None, settings.engines_dir, backend=lambda: Backend.CPU)
-    model = given.model or next(settings.models_dir.rglob(DEFAULT_MODEL))
+    engine, model = own_engine_and_model(given.model)
     with tempfile.TemporaryDirectory() as folder, machines(Path(folder), engine, 3) as lab:
         sha256 = [lab.join(peer)["engine_sha256"] for peer in lab.peers]
         for n_peers in (1, 2, 3):

@@ -18,11 +18,7 @@ from statistics import median
 
 import psutil
 
-from launcher.engine.find import find_engine
-from launcher.machine.machine import Backend
-from launcher.system.settings import read_settings
-from tests.conftest import DEFAULT_MODEL
-from tests.deployment.cluster.machines import Lab, eventually, machines, why_not
+from tests.deployment.cluster.machines import Lab, eventually, machines, own_engine_and_model, why_not
 
 PARTS = {
     "server": "ggml-rpc-server -d",
@@ -45,9 +41,7 @@ def main(arguments: list[str]) -> int:
     if (problem := why_not()) is not None:
         print(problem, file=sys.stderr)
         return 3
-    settings = read_settings()
-    engine = find_engine(None, None, settings.engines_dir, backend=lambda: Backend.CPU)
-    model = next(settings.models_dir.rglob(DEFAULT_MODEL))
+    engine, model = own_engine_and_model()
     random.seed(given.seed)
     wrong: list[str] = []
     for n_peers, act, amount in (
@@ -107,7 +101,7 @@ def partition(lab: Lab, url: str, seconds: float) -> list[str]:
 
 
 def machine_gone(lab: Lab, url: str, seconds: float) -> list[str]:
-    first, spare = lab.peers if lab.peers[0].processes("ggml-rpc-server -d") else lab.peers[::-1]
+    first, spare = lab.by_rank()
     before, begin = _losses(lab), time.monotonic()
     first.lose_power()
     named = eventually(lambda: _losses(lab) > before)

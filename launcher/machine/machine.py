@@ -122,6 +122,10 @@ class MemoryPool:
     cpus: tuple[int, ...]
 
 
+FAULT_BYTES = 128 << 10
+"""Linux reads so much at a page fault (mm/readahead.c, VM_READAHEAD_PAGES)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filesystem:
     """The file system of the model store."""

@@ -11,7 +11,7 @@ from launcher.machine.shared_memory import Charge, charge_of, host_available, is
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.memory.budget import Budgets, DeviceBudget, free_bytes
 from launcher.plan.memory.companion_memory import CompanionMemory
-from launcher.plan.memory.ledger import Demand, host_experts
+from launcher.plan.memory.ledger import Demand, host_experts, spread_out
 from launcher.plan.memory.weights import OverriddenWeights
 from launcher.plan.modes import Pooling
 from launcher.plan.oracle import HostTensor
@@ -56,7 +56,7 @@ def describe_placement(
             "they stay on the host"
         )
     if placement.paged_bytes:
-        of_all = format_bytes(host_experts(weights, placement))
+        of_all = format_bytes(host_experts(weights, spread_out(placement)))
         reasons.append(
             f"RAM has no room for {format_bytes(placement.paged_bytes)} of the {of_all} of experts on the "
             "host: they are read from the file as they are used"

@@ -42,6 +42,10 @@ class NodeAnswer:
         return HERE if self.node is None else self.node.name
 
     @property
+    def engine_sha256(self) -> str | None:
+        return None if self.description is None else self.description.engine_sha256
+
+    @property
     def member(self) -> Member | None:
         """What can be planned with; None for a machine that is away or drains."""
         is_draining = self.node is not None and self.node.draining

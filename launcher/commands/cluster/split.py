@@ -127,8 +127,7 @@ def _engine_of(planned: Planned) -> tuple[Engine, Capabilities]:
 def _check_engines(split: Machines, sha256: str) -> None:
     """Raise UsageError for a peer whose engine is not the head's."""
     for member in split.members[1:]:
-        described = next(each.description for each in split.seen if each.name == member.name)
-        theirs = None if described is None else described.engine_sha256
+        theirs = next(each.engine_sha256 for each in split.seen if each.name == member.name)
         if theirs != sha256:
             raise UsageError(
                 f"{member.name} has another engine (sha256 {(theirs or 'none')[:12]}) than this machine "
@@ -144,8 +143,8 @@ def _seats(plan: Plan, split: Machines, sha256: str) -> tuple[RankSeat, ...]:
     spares = [
         each
         for each in split.seen
-        if each.name not in in_split and each.member is not None and each.description is not None
-        if each.description.engine_sha256 == sha256 and each.node is not None
+        if each.name not in in_split and each.member is not None
+        if each.engine_sha256 == sha256 and each.node is not None
     ]
     seats = []
     for number, (peer, (member, device)) in enumerate(
@@ -177,16 +176,12 @@ def rows_here(splits: Sequence[SplitPlan]) -> Mapping[str, int]:
     return most
 
 
-def _engine_sha256(answer: NodeAnswer) -> str | None:
-    return None if answer.description is None else answer.description.engine_sha256
-
-
 def without_one(
     here: Here, request: UpRequest, fleet: FleetPlan, seen: Sequence[NodeAnswer]
 ) -> list[SplitPlan]:
     """Return a split that does without it for each peer that no machine alike can stand in for."""
     own, *_ = seen
-    able = {each.name for each in seen if _engine_sha256(each) == _engine_sha256(own)}
+    able = {each.name for each in seen if each.engine_sha256 == own.engine_sha256}
     others = []
     for peer in fleet.split[1:]:
         rest = tuple(member for member in fleet.members if member is not peer and member.name in able)

@@ -17,9 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from pathlib import Path
 
+from launcher.machine.machine import FAULT_BYTES
+
 _SECONDS = 1.5  # of each measurement
 _PART = 64 << 20  # bytes a thread compares; with all threads more than any cache of this size of machine
-_FAULT = 128 << 10  # Linux reads so much ahead of a page fault (mm/readahead.c, VM_READAHEAD_PAGES)
 _LEAST_FILE = 64 << 20
 _PIECE = 512 << 10  # bytes of each side that are compared at once
 _WINDOW_S = 2e-3  # in which pieces are counted
@@ -145,9 +146,10 @@ def measure_disk(file: Path, threads: int) -> int | None:
 
 def _random_reads(descriptor: int, size: int, seed: int) -> float:
     places = random.Random(seed)  # noqa: S311  any places will do
-    with mmap.mmap(-1, _FAULT) as buffer:  # aligned, as direct reads want it
+    with mmap.mmap(-1, FAULT_BYTES) as buffer:  # aligned, as direct reads want it
         return _rate(
-            lambda: os.preadv(descriptor, [buffer], places.randrange(size // _FAULT) * _FAULT), _FAULT
+            lambda: os.preadv(descriptor, [buffer], places.randrange(size // FAULT_BYTES) * FAULT_BYTES),
+            FAULT_BYTES,
         )
 
 

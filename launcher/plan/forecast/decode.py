@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from launcher.machine.machine import FAULT_BYTES
 from launcher.plan.forecast.factors import CORE_RATE, LAWS, WHOLE_LAYER_S, Laws
 from launcher.plan.forecast.head_time import head_time
 from launcher.plan.forecast.processors import Processor, ProcessorFamily
@@ -26,7 +27,6 @@ class Attention:
 
 
 NO_ATTENTION = Attention()
-_READ_AHEAD = 128 << 10  # bytes that Linux reads beyond each piece (mm/readahead.c, VM_READAHEAD_PAGES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,8 @@ class Paging:
         # dropped what it begins with. Single tokens touch any expert, and find those that are there.
         held = self.n_bytes - self.missing_bytes
         missed = touched if touched > held else touched * self.missing_bytes / self.n_bytes
-        return missed * (1 + _READ_AHEAD / self.piece_bytes) / self.rate
+        # what is read ahead at the end of a piece is of no use
+        return missed * (1 + FAULT_BYTES / self.piece_bytes) / self.rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from launcher.plan.amounts import HOST, NOTHING, Amount, Basis, LedgerRow
 from launcher.plan.memory.budget import Budgets, DeviceBudget
 from launcher.plan.memory.compute import Role, device_compute, host_compute, size_graph
 from launcher.plan.memory.kv import Caches, size_caches
-from launcher.plan.memory.weights import TIED_TWICE, LayerWeights, Weights
+from launcher.plan.memory.weights import TIED_TWICE, Weights
 from launcher.plan.parameters import ContextParameters
 from launcher.plan.plan import Placement
 from launcher.plan.workload import Adapter
@@ -202,25 +202,20 @@ def copied_to_first(
 
 def host_weights(weights: Weights, spread: Spread) -> int:
     """Sum the weights in host memory: the embedding, blocks on no device, experts kept there."""
-    whole = sum(_whole(weights.layers, spread.host_layers))
-    experts = sum(
-        weights.layers[block].expert_bytes for block in spread.host_experts if block not in spread.host_layers
-    )
-    experts += sum(part_bytes(weights, spread).values())
+    # The output layer is never among the host's layers by itself.
+    dense = sum(weights.layers[block].dense_bytes for block in spread.host_layers if block < weights.n_block)
     everything = not spread.shares
     output = weights.layers[-1].n_bytes if everything else 0
     shared = weights.everywhere_bytes if spread.host_layers or everything else 0
     fixed = weights.overridden_on(HOST).n_bytes
-    return weights.input_bytes + whole + experts + output + shared + weights.stuck_bytes + fixed
+    experts = host_experts(weights, spread)
+    return weights.input_bytes + dense + experts + output + shared + weights.stuck_bytes + fixed
 
 
-def host_experts(weights: Weights, placement: Placement) -> int:
+def host_experts(weights: Weights, spread: Spread) -> int:
     """Sum the routed experts in host memory, except those that overrides or a missing kernel keep there."""
-    spread = spread_out(placement)
-    blocks = spread.host_experts | {block for block in spread.host_layers if block < weights.n_block}
-    if not spread.shares:
-        blocks = frozenset(range(weights.n_block))
-    parts = sum(size for block, size in part_bytes(weights, spread).items() if block not in blocks)
+    blocks = spread.host_experts.union(spread.host_layers)
+    parts = sum(part_bytes(weights, spread).values())
     return sum(weights.layers[block].expert_bytes for block in blocks) + parts
 
 
@@ -229,11 +224,6 @@ def with_paged(ledger: Sequence[LedgerRow], n_bytes: int) -> tuple[LedgerRow, ..
     *rows, host = ledger
     weights = replace(host.weights, n_bytes=host.weights.n_bytes - n_bytes)
     return (*rows, replace(host, weights=weights, file_bytes=host.file_bytes + n_bytes))
-
-
-def _whole(layers: tuple[LayerWeights, ...], blocks: range) -> list[int]:
-    # The output layer is never among the host's layers by itself.
-    return [layers[block].n_bytes for block in blocks if block < len(layers) - 1]
 
 
 def _host_row(demand: Demand, spread: Spread, budgets: Budgets, *, cache: Amount) -> LedgerRow:
@@ -266,7 +256,7 @@ def _host_row(demand: Demand, spread: Spread, budgets: Budgets, *, cache: Amount
         where=HOST,
         name="host",
         # an engine that was built without AMX takes less
-        weights=replace(_exact(weights), basis=Basis.ESTIMATED) if in_layouts else _exact(weights),
+        weights=Amount(n_bytes=weights, basis=Basis.ESTIMATED if in_layouts else Basis.EXACT),
         kv=demand.caches.amount(block for block in spread.host_layers if block < n_block),
         compute=compute,
         cache=cache,

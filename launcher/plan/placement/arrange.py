@@ -21,6 +21,7 @@ from launcher.plan.memory.ledger import (
     demand_of,
     host_experts,
     mark_assumed_weights,
+    spread_out,
     with_paged,
 )
 from launcher.plan.memory.simulated import placement_question
@@ -208,7 +209,7 @@ def _paged_bytes(case: PlanningCase, placement: Placement, workload: Workload, *
     in_use = [device for device in case.machine.devices if device.id in placement.devices]
     if any(device.shares_host_memory for device in in_use):
         return 0  # a device's buffers hold what it computes with
-    return min(missing, host_experts(case.weights, placement))
+    return min(missing, host_experts(case.weights, spread_out(placement)))
 
 
 def _place_with_companions(

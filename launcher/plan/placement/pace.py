@@ -52,17 +52,17 @@ def stages_of(demand: Demand, placement: Placement, machine: Machine, host: Proc
         for index, name in enumerate(placement.devices)
     ]
     host_stage = _host_stage(demand, spread, host, streamed)
-    return (*stages, replace(host_stage, paging=_paging(demand, placement, machine)))
+    return (*stages, replace(host_stage, paging=_paging(demand, spread, placement.paged_bytes, machine)))
 
 
-def _paging(demand: Demand, placement: Placement, machine: Machine) -> Paging | None:
-    if not placement.paged_bytes:
+def _paging(demand: Demand, spread: Spread, missing_bytes: int, machine: Machine) -> Paging | None:
+    if not missing_bytes:
         return None
     weights, n_expert = demand.weights, demand.architecture.n_expert
     measured = machine.store.fault_rate if machine.store else None
     return Paging(
-        n_bytes=host_experts(weights, placement),
-        missing_bytes=placement.paged_bytes,
+        n_bytes=host_experts(weights, spread),
+        missing_bytes=missing_bytes,
         piece_bytes=max(layer.largest_expert_bytes for layer in weights.layers) / max(n_expert, 1),
         rate=measured or _USUAL_DISK,
         measured=measured is not None,
@@ -171,13 +171,11 @@ def _host_stage(demand: Demand, spread: Spread, processor: Processor, streamed: 
     if not spread.shares:
         whole = list(weights.layers)
     dense = sum(layer.dense_bytes for layer in whole)
-    experts = sum(layer.expert_bytes for layer in whole)
+    experts = host_experts(weights, spread)
     values = sum(layer.dense_values + layer.expert_values * used for layer in whole)
     if spread.shares:
         outside = [index for index in spread.host_experts if index not in spread.host_layers]
-        experts += sum(weights.layers[index].expert_bytes for index in outside)
         values += sum(weights.layers[index].expert_values * used for index in outside)
-        experts += sum(part_bytes(weights, spread).values())
     else:
         dense += weights.tied_bytes
     overridden = weights.overridden_on(HOST)
@@ -212,11 +210,8 @@ def _n_host_layers(weights: Weights, spread: Spread) -> int:
 def _streamed_bytes(demand: Demand, spread: Spread) -> float:
     """Sum the host's weights that a device computes with in prompt processing."""
     weights = demand.weights
-    whole = sum(weights.layers[index].n_bytes for index in spread.host_layers)
-    outside = [index for index in spread.host_experts if index not in spread.host_layers]
-    parts = sum(part_bytes(weights, spread).values())
-    parts += weights.overridden_on(HOST).n_bytes
-    return float(whole + parts + sum(weights.layers[index].expert_bytes for index in outside))
+    dense = sum(weights.layers[index].dense_bytes for index in spread.host_layers)
+    return float(dense + host_experts(weights, spread) + weights.overridden_on(HOST).n_bytes)
 
 
 def _kv_per_token(demand: Demand, blocks: range) -> float:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +23,11 @@ from typing import Any
 import psutil
 
 from launcher.engine.client import generate_token
-from launcher.engine.find import Engine
+from launcher.engine.find import Engine, find_engine
 from launcher.errors import LauncherError
+from launcher.machine.machine import Backend
+from launcher.system.settings import read_settings
+from tests.conftest import DEFAULT_MODEL
 
 ROOT = Path(__file__).resolve().parents[3]
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin")
@@ -54,6 +57,32 @@ def eventually(look: Callable[[], object], limit_s: float = _RUN_S) -> float:
         assert time.monotonic() - begin < limit_s, "it did not come about"
         time.sleep(0.05)
     return time.monotonic() - begin
+
+
+def run_launcher(program: Sequence[str], words: Sequence[str], env: Mapping[str, str], limit_s: float) -> Any:
+    """Run a command of launcher; return its JSON."""
+    done = subprocess.run(
+        [*program, *words, "--json"], env=env, capture_output=True, text=True, timeout=limit_s, check=False
+    )
+    return json.loads(done.stdout or "null")
+
+
+def processes_at(is_home: Callable[[str], bool], marks: Sequence[str]) -> list[psutil.Process]:
+    """Return the processes of such a launcher home whose command line has all marks."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        line = " ".join(process.info["cmdline"] or [])
+        home = (process.info["environ"] or {}).get("LAUNCHER_HOME", "")
+        if is_home(home) and all(mark in line for mark in marks):
+            found.append(process)
+    return found
+
+
+def own_engine_and_model(model: Path | None = None) -> tuple[Engine, Path]:
+    """Return the CPU engine that was built here, and this model or the default one. Raises LauncherError."""
+    settings = read_settings()
+    engine = find_engine(None, None, settings.engines_dir, backend=lambda: Backend.CPU)
+    return engine, model or next(settings.models_dir.rglob(DEFAULT_MODEL))
 
 
 @dataclass
@@ -94,25 +123,12 @@ class Machine:
 
     def launcher(self, *words: str) -> Any:
         """Run launcher there; return its JSON."""
-        done = subprocess.run(
-            self.argv(sys.executable, "-m", "launcher", *words, "--json"),
-            env={**os.environ, **self.variables},
-            capture_output=True,
-            text=True,
-            timeout=_RUN_S,
-            check=False,
-        )
-        return json.loads(done.stdout or "null")
+        program = self.argv(sys.executable, "-m", "launcher")
+        return run_launcher(program, words, {**os.environ, **self.variables}, _RUN_S)
 
     def processes(self, *marks: str) -> list[psutil.Process]:
         """Those of this machine whose command line has all marks."""
-        found = []
-        for process in psutil.process_iter(["cmdline", "environ"]):
-            line = " ".join(process.info["cmdline"] or [])
-            home = (process.info["environ"] or {}).get("LAUNCHER_HOME", "")
-            if home == str(self.home) and all(mark in line for mark in marks):
-                found.append(process)
-        return found
+        return processes_at(lambda home: home == str(self.home), marks)
 
     def boot(self) -> None:
         folder = self.folder
@@ -208,6 +224,10 @@ class Lab:
         return self.head.launcher(
             "cluster", "add", machine.name, "--launcher", program, "--ssh-config", str(self.config)
         )
+
+    def by_rank(self) -> Sequence[Machine]:
+        """Return the peers, the one that has the rank first: of machines alike either may be chosen."""
+        return sorted(self.peers, key=lambda peer: not peer.processes("ggml-rpc-server -d"))
 
     def servers(self) -> list[psutil.Process]:
         return [each for machine in self.peers for each in machine.processes("-H 127.0.0.1", "ggml-rpc")]

@@ -8,7 +8,7 @@ import pytest
 
 from launcher.engine.find import Engine
 from tests.conftest import missing
-from tests.deployment.cluster.machines import Lab, eventually, machines, why_not
+from tests.deployment.cluster.machines import Lab, Machine, eventually, machines, why_not
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def folder(tmp_path: Path, engine: Engine) -> Path:
     return tmp_path
 
 
-def _lost(lab: Lab) -> bool:
-    return "the rank on box1" in lab.log()
+def _lost(lab: Lab, machine: Machine) -> bool:
+    return f"the rank on {machine.name}" in lab.log()
 
 
 @pytest.mark.engine
@@ -36,7 +36,7 @@ def test_a_partition_leaves_no_server_there_and_heals_by_itself(
 
         box.cut()
 
-        assert eventually(lambda: _lost(lab)) < 15
+        assert eventually(lambda: _lost(lab, box)) < 15
         eventually(lambda: not lab.servers(), 15)  # its lease is over, though nobody can tell it
         assert not lab.answers(url)
         box.heal()
@@ -52,12 +52,12 @@ def test_a_machine_that_is_gone_is_replaced_by_one_alike_and_not_missed_when_it_
         for peer in lab.peers:
             lab.join(peer)
         url = lab.up(default_model)
-        first, spare = lab.peers
+        first, spare = lab.by_rank()
         assert first.processes("ggml-rpc-server")
 
         first.lose_power()
 
-        assert eventually(lambda: _lost(lab)) < 15
+        assert eventually(lambda: _lost(lab, first)) < 15
         assert eventually(lambda: lab.answers(url)) < 30
         assert spare.processes("ggml-rpc-server")
         first.power_on()
@@ -71,15 +71,16 @@ def test_without_a_machine_alike_another_layout_is_raised(
     folder: Path, engine: Engine, default_model: Path
 ) -> None:
     with machines(folder, engine, 2) as lab:
-        first, other = lab.peers
-        lab.join(first)
-        lab.join(other, "taskset", "-c", "0")  # another class of machine: it has one processor
+        whole, narrow = lab.peers
+        lab.join(whole)
+        lab.join(narrow, "taskset", "-c", "0")  # another class of machine: it has one processor
         url = lab.up(default_model)
+        first, other = lab.by_rank()
         assert first.processes("ggml-rpc-server")
 
         first.lose_power()
 
-        assert eventually(lambda: _lost(lab)) < 15
+        assert eventually(lambda: _lost(lab, first)) < 15
         assert eventually(lambda: lab.answers(url)) < 30
-        assert "another layout, over box2" in lab.log()
+        assert f"another layout, over {other.name}" in lab.log()
         assert other.processes("ggml-rpc-server")

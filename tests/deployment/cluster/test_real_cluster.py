@@ -5,16 +5,15 @@ Both "machines" are this one, each with a launcher home of its own; ssh leads fr
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,8 @@ from launcher.engine.client import generate_token
 from launcher.engine.find import Engine
 from launcher.errors import LauncherError
 from tests.conftest import missing
+from tests.deployment.cluster.machines import eventually as wait_for
+from tests.deployment.cluster.machines import processes_at, run_launcher
 
 ROOT = Path(__file__).resolve().parents[3]
 WAIT_S = 120.0
@@ -45,32 +46,14 @@ class Lab:
         }
 
     def run(self, machine: str, *words: str) -> Any:
-        done = subprocess.run(
-            [sys.executable, "-m", "launcher", *words, "--json"],
-            env=self.environment(machine),
-            capture_output=True,
-            text=True,
-            timeout=WAIT_S,
-            check=False,
-        )
-        return json.loads(done.stdout or "null")
+        return run_launcher((sys.executable, "-m", "launcher"), words, self.environment(machine), WAIT_S)
 
     def processes(self, *marks: str) -> list[psutil.Process]:
         """Those of this lab whose command line has all marks."""
-        found = []
-        for process in psutil.process_iter(["cmdline", "environ"]):
-            line = " ".join(process.info["cmdline"] or [])
-            home = (process.info["environ"] or {}).get("LAUNCHER_HOME", "")
-            if home.startswith(str(self.folder)) and all(mark in line for mark in marks):
-                found.append(process)
-        return found
+        return processes_at(lambda home: home.startswith(str(self.folder)), marks)
 
 
-def eventually(look: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not look():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.1)
+eventually = partial(wait_for, limit_s=WAIT_S)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from launcher.plan.as_json import plan_json
 from launcher.plan.forecast.decode import Paging
 from launcher.plan.forecast.turn import GUESSED_DISK_BAND, PAGED_BAND
 from launcher.plan.from_json import from_json
-from launcher.plan.memory.ledger import host_experts
+from launcher.plan.memory.ledger import host_experts, spread_out
 from launcher.plan.modes import Dialect, LoadMode
 from launcher.plan.placement.arrange import Arrangement, arrange, read_case
 from launcher.plan.placement.settle import settle
@@ -56,7 +56,7 @@ def test_only_experts_are_left_out_of_ram_and_no_row_is_over_its_budget(
     plain = arrange(case, settled, replace(ASKED, from_disk=False), {HOST: surplus * MIB})
     paged, most, host = (
         found.placement.paged_bytes,
-        host_experts(case.weights, found.placement),
+        host_experts(case.weights, spread_out(found.placement)),
         found.ledger[-1],
     )
     free = host.free_bytes + surplus * MIB
