@@ -136,7 +136,7 @@ _CORES: tuple[tuple[str, int], ...] = (
     (r"AMPEREONE A192", 192), (r"AMPEREONE A160", 160), (r"ALTRA MAX", 128), (r"ALTRA", 80), (r"GRACE", 72),
 )  # fmt: skip
 
-_SOCKETS = re.compile(r"\s*([1-9])\s*[xX]\s+", re.ASCII)
+_SOCKETS = re.compile(r"\A\s*([1-9])\s*[xX]\s+", re.ASCII)
 
 
 def memory_system(name: str) -> MemorySystem | None:
