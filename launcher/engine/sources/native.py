@@ -14,8 +14,10 @@ _NOISE = 0.05  # of a turn
 def what_a_build_brings(kind: str) -> str:
     """Return a sentence about an engine of this kind of source, beside one that is built here."""
     share = _SHARE_OF_NATIVE[kind]
-    beside = "as fast as" if abs(share - 1) < _NOISE else "faster than" if share > 1 else "slower than"
-    return (
-        f"on the processor it is {beside} a native build ({share:.2f}x, measured with the default model): "
+    brings = (
         "`launcher engine build` makes one, once, in minutes"
+        if share < 1 - _NOISE
+        else "building one brings nothing"
     )
+    beside = f"{share:.2f}x the tokens of a native build"
+    return f"on the processor it generates {beside}, measured with the default model: {brings}"

@@ -49,8 +49,8 @@ def test_what_was_taken_who_built_it_and_what_a_build_brings_are_two_lines() -> 
     (offer,) = source.find()
     taken, brings = source.describe(offer)
     assert "built by Foxlight" in taken
-    assert brings.startswith("on the processor it is faster than a native build (2.02x, measured")
-    assert "`launcher engine build`" in brings
+    assert brings.startswith("on the processor it generates 2.02x the tokens of a native build, measured")
+    assert brings.endswith("building one brings nothing")
 
 
 def test_it_has_no_cuda() -> None:
