@@ -167,10 +167,12 @@ def _with_cuda(base: Toolchain, prefixes: tuple[Path, ...]) -> Toolchain:
         )
     # a toolkit has a stub to link with, so that only the first start would tell that no driver is here
     settings = () if nvidia_driver() is not None else WITHOUT_DRIVER
+    # NVIDIA's own installer does not tell the loader where its libraries are
+    libraries = nvcc.resolve().parent.parent / "lib64"
     return dataclasses.replace(
         base,
         toolkit=" ".join((_cuda_release(nvcc), *settings)),
-        settings=(f"-DCMAKE_CUDA_COMPILER={nvcc}", *settings),
+        settings=(f"-DCMAKE_CUDA_COMPILER={nvcc}", *_linked("-rpath", libraries), *settings),
     )
 
 
@@ -179,8 +181,14 @@ def _with_packaged_cuda(base: Toolchain, toolkit: Path) -> Toolchain:
     return dataclasses.replace(
         base,
         toolkit=" ".join((_cuda_release(nvcc), "out of packages", *settings)),
-        settings=(f"-DCMAKE_CUDA_COMPILER={nvcc}", *settings),
+        # the engine has copies of these libraries beside it; programs are linked before they are made
+        settings=(f"-DCMAKE_CUDA_COMPILER={nvcc}", *_linked("-rpath-link", toolkit / "lib"), *settings),
     )
+
+
+def _linked(how: str, libraries: Path) -> tuple[str, ...]:
+    # else programs that need libggml-cuda.so are not linked: what it needs in turn is not found
+    return tuple(f"-DCMAKE_{kind}_LINKER_FLAGS=-Wl,{how},{libraries}" for kind in ("EXE", "SHARED"))
 
 
 def _cuda_release(nvcc: Path) -> str:

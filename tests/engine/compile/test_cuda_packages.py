@@ -86,6 +86,7 @@ def test_a_build_is_told_where_it_is(tmp_path: Path) -> None:
     toolkit = fetch_toolkit(tmp_path / "engines", tmp_path / "packages")
     tools = find_toolchain(Backend.CUDA, packaged=toolkit)
     assert f"-DCMAKE_CUDA_COMPILER={toolkit / 'bin/nvcc'}" in tools.settings
+    assert f"-DCMAKE_EXE_LINKER_FLAGS=-Wl,-rpath-link,{toolkit / 'lib'}" in tools.settings
     assert tools.toolkit is not None
     assert tools.toolkit.startswith("CUDA 13.0 out of packages")
     (toolkit / "lib/stubs").mkdir(exist_ok=True)

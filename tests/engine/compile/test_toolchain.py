@@ -97,10 +97,14 @@ def test_cuda_is_found_and_told(bin_folder: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("CUDA_HOME", str(toolkit.parent))
     monkeypatch.setattr(toolchain, "nvidia_driver", lambda: tmp_path / "libcuda.so.1")
     tools = find_toolchain(Backend.CUDA)
-    assert (tools.toolkit, tools.settings) == ("CUDA 13.0", (f"-DCMAKE_CUDA_COMPILER={nvcc}",))
+    assert tools.toolkit == "CUDA 13.0"
+    # programs that are linked with libggml-cuda.so find what that needs in turn, and so does the loader
+    linked = f"LINKER_FLAGS=-Wl,-rpath,{toolkit.parent / 'lib64'}"
+    flags = (f"-DCMAKE_EXE_{linked}", f"-DCMAKE_SHARED_{linked}")
+    assert tools.settings == (f"-DCMAKE_CUDA_COMPILER={nvcc}", *flags)
     # linked with the toolkit's stub it would not even tell its version on a machine without a driver
     monkeypatch.setattr(toolchain, "nvidia_driver", lambda: None)
-    assert find_toolchain(Backend.CUDA).settings[1:] == ("-DGGML_CUDA_NO_VMM=ON",)
+    assert find_toolchain(Backend.CUDA).settings[3:] == ("-DGGML_CUDA_NO_VMM=ON",)
 
 
 @pytest.mark.parametrize(
