@@ -258,11 +258,11 @@ class Deployments:
 
 
 def _is_back_soon(entry: Deployment) -> bool:
-    """Tell if it may have lost a machine, and its supervisor starts it again: whoever asks waits for it."""
-    options, keeper = entry.options, entry.supervisor
+    """Tell if its server ended, and its supervisor starts it again: its memory stays its own."""
+    keeper = entry.supervisor
     was_ready = entry.phase in {Phase.READY, Phase.DEGRADED, Phase.BACKOFF} or entry.restarts > 0
     return (
-        (options.node is not None or bool(options.nodes))
+        entry.options.keep_up
         and was_ready
         and entry.phase is not Phase.FAILED
         and keeper is not None

@@ -286,9 +286,10 @@ class Keeper:
             return
         self._measuring = True
         try:
+            await self.measure()
             while is_coming_back(self.state):
-                await self.measure()
                 await asyncio.sleep(_BACK_S)
+                await self.measure()
         finally:
             self._measuring = False
 

@@ -42,6 +42,7 @@ class Reply:
 _OF_REFUSAL = {
     Refusal.UNKNOWN_MODEL: (404, "model_not_found", False),
     Refusal.DOES_NOT_FIT: (400, "does_not_fit", False),
+    Refusal.SHORT_OF_MEMORY: (503, "short_of_memory", True),
     Refusal.QUEUE_FULL: (503, "queue_full", True),
     Refusal.WAITED_TOO_LONG: (503, "waited_too_long", True),
     # clients would ask again at once, and hide the diagnosis behind their own words

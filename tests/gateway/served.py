@@ -54,6 +54,7 @@ class Kind:
     gib: float = 1.0
     switches: Sequence[str] = ()
     fails: str | None = None
+    unplanned: str | None = None  # why there is no plan for it
     small_gib: float | None = None  # with fewer layers on GPUs
     slots: int = 4
     load_s: float = 0.0
@@ -79,6 +80,8 @@ class FakeDeployments:
         return {"ram": Place(name="RAM", total_bytes=int(self.capacity_gib * G))}
 
     def plan(self, servable: Servable) -> PlannedStart:
+        if (why := self.kinds[servable.key].unplanned) is not None:
+            raise DoesNotFit(why)
         can_shrink = self.kinds[servable.key].small_gib is not None
         needs = {"ram": int(self.kinds[servable.key].gib * G)}
         return PlannedStart(needs=needs, load_s=1.0, can_shrink=can_shrink, tokens_per_s=10.0)

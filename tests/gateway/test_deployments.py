@@ -80,11 +80,27 @@ def test_the_engine_is_not_asked_again_where_it_lists_what_drivers_tell(
     assert asked == ["--list-devices"] * n_asked
 
 
+def test_a_server_that_is_started_again_keeps_its_place_and_its_memory() -> None:
+    here = here_with()
+    folder = here.settings.deployments_dir
+    make_private(folder)
+    kept = SupervisorOptions(keep_up=True, claim={"ram": 5})
+    # it was killed just now; it is being loaded again; nobody starts it again; it was never ready
+    save_record(folder, a_deployment("killed", process=NOBODY, supervisor=ME, options=kept))
+    again = Phase.STARTING
+    save_record(folder, a_deployment("loads", phase=again, restarts=1, supervisor=ME, options=kept))
+    save_record(folder, a_deployment("left", process=NOBODY, supervisor=ME))
+    save_record(folder, a_deployment("first", phase=again, supervisor=ME, options=kept))
+
+    found = Deployments(here).find_all()
+    assert [(each.name, each.needs) for each in found] == [("killed", {"ram": 5}), ("loads", {"ram": 5})]
+
+
 def test_a_gang_that_lost_a_machine_is_found_and_ranks_and_dead_ones_are_not() -> None:
     here = here_with()
     folder = here.settings.deployments_dir
     make_private(folder)
-    gang = SupervisorOptions(nodes=("box",))
+    gang = SupervisorOptions(keep_up=True, nodes=("box",))
     # its server has just ended, and its supervisor lives
     save_record(folder, a_deployment("lost", process=NOBODY, supervisor=ME, options=gang))
     again = Phase.STARTING

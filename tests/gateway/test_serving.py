@@ -158,11 +158,19 @@ def test_a_model_that_never_fits_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_a_plan_that_does_not_fit_is_the_clients_business(tmp_path: Path) -> None:
-    with serving(tmp_path, {"huge": Kind(fails="huge does not fit")}) as gateway:
+    with serving(tmp_path, {"huge": Kind(unplanned="huge does not fit")}) as gateway:
         for _ in range(2):
             with pytest.raises(openai.BadRequestError, match="does not fit") as caught:
                 chat(gateway, "huge")
             assert caught.value.code == "does_not_fit"
+
+
+def test_a_load_that_others_were_quicker_than_may_be_tried_later(tmp_path: Path) -> None:
+    with serving(tmp_path, {"a": Kind(fails="a does not fit")}) as gateway:
+        with pytest.raises(openai.InternalServerError, match="does not fit") as caught:
+            chat(gateway, "a")
+        assert (caught.value.status_code, caught.value.code) == (503, "short_of_memory")
+        assert 0 < int(caught.value.response.headers["retry-after"]) <= 10
 
 
 def test_a_smaller_plan_spares_the_model_that_is_here(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from launcher.gateway.admission.choose import is_coming_back
+from launcher.gateway.admission.choose import is_coming_back, is_short
 from launcher.gateway.admission.events import (
     Arrived,
     Effect,
@@ -35,6 +35,7 @@ from launcher.gateway.admission.settle import Next, refuse_all, retry_after_s, s
 from launcher.gateway.admission.state import (
     GOING,
     HOLDING,
+    Bytes,
     Failure,
     Model,
     Phase,
@@ -67,7 +68,7 @@ def _apply(state: State, event: Event, policy: Policy) -> Next:
         case Measured():
             return _measured(state, event, policy), ()
         case Ticked():
-            return state, ((Measure(),) if is_coming_back(state) else ())
+            return state, ((Measure(),) if is_coming_back(state) or is_short(state) else ())
 
 
 _OfModel = Planned | Shrunk | Loaded | Failed | Stopped | StayedUp | LoadAsked | UnloadAsked
@@ -77,7 +78,14 @@ def _of_model(state: State, event: _OfModel, model: Model, policy: Policy) -> Ne
     name = event.name
     match event, model.phase:
         case Planned(needs=needs, load_s=load_s), Phase.PLANNING | Phase.UNPLANNED | Phase.OUT:
-            out = replace(model, phase=Phase.OUT, needs=needs, load_s=load_s, can_shrink=event.can_shrink)
+            out = replace(
+                model,
+                phase=Phase.OUT,
+                needs=needs,
+                load_s=load_s,
+                can_shrink=event.can_shrink,
+                short_since=None,
+            )
             return state.having(name, out), ()
         case Shrunk(needs=needs, share=share), _ if model.shrinking:
             small = needs if share >= policy.least_share else None
@@ -138,7 +146,7 @@ def _with_adopted(state: State, name: str) -> State:
     capacity, outside = dict(state.capacity), dict(state.outside)
     for place, n_bytes in outside.pop(name, {}).items():
         capacity[place] = capacity.get(place, 0) + n_bytes
-    return replace(state, capacity=capacity, outside=outside)
+    return replace(state.having_capacity(capacity), outside=outside)
 
 
 def _arrived(state: State, event: Arrived, policy: Policy) -> Next:
@@ -171,17 +179,26 @@ def _ended(state: State, event: Ended) -> State:
 
 
 def _failed(state: State, event: Failed, model: Model, policy: Policy) -> Next:
+    why = event.why
+    if why is Refusal.DOES_NOT_FIT and model.phase is Phase.LOADING:
+        why = Refusal.SHORT_OF_MEMORY  # the plan fitted: somebody else was quicker
+    elif why is Refusal.DOES_NOT_FIT and is_coming_back(state):
+        # it was planned without the memory that is on its way back: those who wait go on waiting
+        since = event.now if model.short_since is None else model.short_since
+        if event.now - since < policy.shortage_s:
+            return state.having(event.name, replace(model, phase=Phase.UNPLANNED, short_since=since)), ()
+        why = Refusal.SHORT_OF_MEMORY
     n_times = 1 if model.failure is None else model.failure.n_times + 1
     pause_s = min(policy.most_retry_s, policy.retry_s * 2.0 ** (n_times - 1))
-    failure = Failure(sentence=event.sentence, why=event.why, until=event.now + pause_s, n_times=n_times)
+    failure = Failure(sentence=event.sentence, why=why, until=event.now + pause_s, n_times=n_times)
     was_loading = model.phase is Phase.LOADING
     # what a load took is back like that of a server that was stopped; it is planned again then
     phase = Phase.LEAVING if was_loading else Phase.UNPLANNED
     state = state.having(
         event.name,
-        replace(model, phase=phase, failure=failure, asked_for=False, stopped_at=event.now),
+        replace(model, phase=phase, failure=failure, asked_for=False, stopped_at=event.now, short_since=None),
     )
-    state, refused = refuse_all(state, event.name, event.why, event.sentence, pause_s)
+    state, refused = refuse_all(state, event.name, why, event.sentence, pause_s)
     return state, (*refused, *((Measure(),) if was_loading else ()))
 
 
@@ -194,12 +211,9 @@ def _measured(state: State, event: Measured, policy: Policy) -> State:
         missing = _not_back(state, name, event.free, policy)
         if missing and event.now - model.stopped_at < policy.back_s:
             continue
-        capacity = dict(state.capacity)
-        for place, n_bytes in missing.items():  # somebody else has taken it
-            if not _loads_on(state, place):
-                capacity[place] = max(0, capacity.get(place, 0) - n_bytes)
+        taken = {place: n_bytes for place, n_bytes in missing.items() if not _loads_on(state, place)}
         after = Phase.UNPLANNED if model.failure is not None else Phase.OUT
-        state = replace(state, capacity=capacity).having(name, _gone(model, after))
+        state = _without(state, name, taken, event.beside or {}).having(name, _gone(model, after))
     moving = any(m.phase in GOING or m.phase is Phase.LOADING for m in state.models.values())
     if moving:
         return state
@@ -212,7 +226,17 @@ def _measured(state: State, event: Measured, policy: Policy) -> State:
         for name, needs in (state.outside if event.beside is None else event.beside).items()
         if name not in state.models or state.models[name].phase not in HOLDING
     }
-    return replace(state, capacity={**state.capacity, **seen}, outside=outside)
+    return replace(state.having_capacity({**state.capacity, **seen}), outside=outside)
+
+
+def _without(state: State, name: str, taken: Bytes, beside: Mapping[str, Bytes]) -> State:
+    """Take off what somebody else has taken of the memory that was the model's."""
+    if not taken:
+        return state
+    less = {place: max(0, state.capacity.get(place, 0) - n_bytes) for place, n_bytes in taken.items()}
+    # a deployment of this name that is there again brings it along
+    outside = {**state.outside, name: taken} if name in beside else state.outside
+    return replace(state.having_capacity({**state.capacity, **less}), outside=outside)
 
 
 def _gone(model: Model, after: Phase) -> Model:

@@ -57,8 +57,21 @@ def lacking(needs: Bytes, held: Bytes, capacity: Bytes) -> dict[str, int]:
 
 def lacking_beside_pinned(state: State, needs: Bytes) -> dict[str, int]:
     """Return the bytes that are missing once everything goes that may, by place."""
-    may_go = {name for name, model in state.models.items() if not model.pinned}
-    return lacking(needs, state.held(STAYING, but_not=may_go), state.capacity)
+    return lacking(needs, _held_by_pinned(state), state.capacity)
+
+
+def can_ever_fit(state: State, needs: Bytes) -> bool:
+    """Tell if it would fit beside the pinned models if others gave back what they have taken."""
+    return fits(needs, _held_by_pinned(state), {**state.capacity, **state.most})
+
+
+def _held_by_pinned(state: State) -> dict[str, int]:
+    return state.held(STAYING, but_not={name for name, model in state.models.items() if not model.pinned})
+
+
+def is_short(state: State) -> bool:
+    """Tell if somebody waits for memory that others have taken."""
+    return any(state.models[each.model].short_since is not None for each in state.waiting)
 
 
 def free_for(state: State, needs: Bytes) -> dict[str, int]:
@@ -74,11 +87,12 @@ def does_not_fit(state: State, name: str) -> str:
     missing = lacking_beside_pinned(state, needs)
     place, n_bytes = max(missing.items(), key=lambda item: (item[1], item[0]))
     beside = f" beside {', '.join(sorted(pinned))}, which may not go" if pinned else ""
+    now = " now: others have taken it" if can_ever_fit(state, needs) else ""
     if is_group(place):
         return f"{name} may not run{beside}: {state.capacity[place]} of the {place} may run at once"
     return (
         f"{name} takes {format_bytes(needs[place])} of {place}, "
-        f"{format_bytes(n_bytes)} more than there is{beside}"
+        f"{format_bytes(n_bytes)} more than there is{beside}{now}"
     )
 
 

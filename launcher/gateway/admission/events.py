@@ -18,6 +18,7 @@ class Refusal(StrEnum):
 
     UNKNOWN_MODEL = "unknown_model"
     DOES_NOT_FIT = "does_not_fit"
+    SHORT_OF_MEMORY = "short_of_memory"  # it would fit if others had not taken some
     QUEUE_FULL = "queue_full"
     WAITED_TOO_LONG = "waited_too_long"
     LOAD_FAILED = "load_failed"

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from launcher.gateway.admission.choose import (
+    can_ever_fit,
     does_not_fit,
     fits,
     free_for,
     in_turn,
+    is_coming_back,
     lacking_beside_pinned,
     leaves_room,
     make_room,
@@ -49,7 +51,7 @@ def settle(state: State, now: float, policy: Policy) -> Next:
     state, idle = _unload_idle(state, now)
     # first, so that a model which has just been loaded is busy before room is made for others
     state, admitted = _admit(_still_yielding(state, policy), now, policy)
-    state, started = _start_in_turn(state, now, policy)
+    state, started = _start_in_turn(_end_shortages(state), now, policy)
     return state, (*late, *idle, *admitted, *started)
 
 
@@ -115,6 +117,8 @@ def _start_in_turn(state: State, now: float, policy: Policy) -> Next:
     blocked: str | None = None  # the first in turn that has to wait
     for name in turns:
         model = state.models[name]
+        if _is_planned_later(state, model, now, policy):
+            continue
         if model.phase is Phase.UNPLANNED:
             state = state.having(name, replace(model, phase=Phase.PLANNING))
             effects.append(Plan(name))
@@ -131,14 +135,43 @@ def _start_in_turn(state: State, now: float, policy: Policy) -> Next:
                 state = state.having(name, asked)
                 effects.append(Shrink(name, within))
         elif lacking_beside_pinned(state, model.needs):
-            state, refused = refuse_all(state, name, Refusal.DOES_NOT_FIT, does_not_fit(state, name))
-            state = state.having(name, replace(state.models[name], asked_for=False))
+            state, refused = _wait_or_refuse(state, name, now, policy)
             effects += refused
         elif blocked is None:
             blocked = name
             state, unloaded = _make_room_for(state, name, now, policy)
             effects += unloaded
     return state, tuple(effects)
+
+
+def _is_planned_later(state: State, model: Model, now: float, policy: Policy) -> bool:
+    """Tell if its plan, which did not fit, is made again when the memory of others is back."""
+    since = model.short_since
+    is_late = since is not None and now - since < policy.shortage_s
+    return model.phase is Phase.UNPLANNED and is_late and is_coming_back(state)
+
+
+def _wait_or_refuse(state: State, name: str, now: float, policy: Policy) -> Next:
+    """Refuse a model that fits not even alone; where it did once, when that has lasted."""
+    model = state.models[name]
+    since = now if model.short_since is None else model.short_since
+    is_passing = can_ever_fit(state, model.needs)
+    if is_passing and now - since < policy.shortage_s:
+        return state.having(name, replace(model, short_since=since)), ()
+    sentence = does_not_fit(state, name)
+    state = state.having(name, replace(model, asked_for=False, short_since=since if is_passing else None))
+    if is_passing:
+        return refuse_all(state, name, Refusal.SHORT_OF_MEMORY, sentence, policy.shortage_s)
+    return refuse_all(state, name, Refusal.DOES_NOT_FIT, sentence)
+
+
+def _end_shortages(state: State) -> State:
+    """Forget of models that they lack memory once they fit again."""
+    for name, model in state.models.items():
+        is_planned = model.phase not in {Phase.UNPLANNED, Phase.PLANNING}
+        if model.short_since is not None and is_planned and not lacking_beside_pinned(state, model.needs):
+            state = state.having(name, replace(model, short_since=None))
+    return state
 
 
 def _startable(state: State, name: str, blocked: str | None, now: float, policy: Policy) -> Bytes | None:

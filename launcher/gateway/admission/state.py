@@ -72,6 +72,7 @@ class Model:
     small: Bytes | None = None  # what it takes
     whole: Bytes | None = None  # what the model takes that was started with it
     failure: Failure | None = None
+    short_since: float | None = None  # it fitted once, and since then not even alone
 
     @property
     def is_idle(self) -> bool:
@@ -100,6 +101,7 @@ class State:
     models: Mapping[str, Model] = field(default_factory=dict)
     # what our models may hold together: the machine's, without what others hold
     capacity: Bytes = field(default_factory=dict)
+    most: Bytes = field(default_factory=dict)  # of the capacity, so far
     # what deployments hold that are not among the models yet, by name: the capacity is without it
     outside: Mapping[str, Bytes] = field(default_factory=dict)
     waiting: tuple[Waiting, ...] = ()  # by arrival
@@ -109,6 +111,11 @@ class State:
     def having(self, name: str, model: Model) -> State:
         """Return the state with this model in place of the one of that name."""
         return replace(self, models={**self.models, name: model})
+
+    def having_capacity(self, capacity: Bytes) -> State:
+        """Return the state with this capacity."""
+        most = {place: max(n_bytes, self.most.get(place, 0)) for place, n_bytes in capacity.items()}
+        return replace(self, capacity=capacity, most={**self.most, **most})
 
     def held(self, phases: Iterable[Phase] = HOLDING, but_not: Iterable[str] = ()) -> dict[str, int]:
         """Sum what the models in these phases hold."""
@@ -133,6 +140,7 @@ class Policy:
     most_turn_s: float = 300.0  # ... but no longer than this, nor shorter than its load and the patience
     priority_s: float = 60.0  # a priority counts as having arrived so much earlier
     back_s: float = 20.0  # memory that is not seen back by then is somebody else's
+    shortage_s: float = 60.0  # so long what others took is waited for; then requests are refused
     slack_bytes: int = 64 << 20  # a driver's figure may be so much off
     retry_s: float = 10.0  # until a load that failed is tried again; doubled for every failure in a row
     most_retry_s: float = 600.0

@@ -58,6 +58,16 @@ class Ask:
     gone_after_s: float | None = None  # the client leaves, answered or not
 
 
+@dataclass(frozen=True)
+class Other:
+    """Another program, which takes memory of what is free, and gives it back."""
+
+    at: float
+    until: float
+    place: str
+    n_bytes: int
+
+
 @dataclass
 class Outcome:
     waits: dict[str, float] = field(default_factory=dict)  # of requests that were admitted
@@ -83,12 +93,14 @@ class World:
         failing: float = 0.0,
         plan_s: float = 0.5,
         stop_s: float = 1.0,
+        others: Sequence[Other] = (),
     ) -> None:
         self.capacity, self.kinds = dict(capacity), dict(kinds)
         self.policy = policy or Policy(slack_bytes=0)
         self.chance = chance or random.Random(0)
+        self.others = others
         self.lag_s, self.failing, self.plan_s, self.stop_s = lag_s, failing, plan_s, stop_s
-        self.state = State(capacity=dict(capacity))
+        self.state = State(capacity=dict(capacity), most=dict(capacity))
         self.now = 0.0
         self.heap: list[tuple[float, int, Callable[[], None]]] = []
         self.order = count()
@@ -103,6 +115,9 @@ class World:
             self._tell(Known(name=name, model=self._settings(kind), now=self.now))
         for index, ask in enumerate(asks):
             self.at(ask.at, self._arrive(f"r{index}", ask))
+        for number, other in enumerate(self.others):
+            self.at(other.at, self._take(f"other {number}", other))
+            self.at(other.until, lambda key=f"other {number}": self.taken.pop(key, None))
         self._schedule_tick()
         while self.heap:
             self.now, _, act = heapq.heappop(self.heap)
@@ -124,9 +139,17 @@ class World:
     def _schedule_tick(self) -> None:
         def tick() -> None:
             self._tell(Ticked(now=self.now))
+            if self.others:
+                self._do(Measure())
             self.at(self.now + TICK_S, tick)
 
         self.at(self.now + TICK_S, tick)
+
+    def _take(self, key: str, other: Other) -> Callable[[], None]:
+        def take() -> None:
+            self.taken[key] = {other.place: min(other.n_bytes, self.free()[other.place])}
+
+        return take
 
     def _arrive(self, request: str, ask: Ask) -> Callable[[], None]:
         def arrive() -> None:
@@ -169,6 +192,9 @@ class World:
                 self.at(self.now + self.plan_s, lambda: self._shrunk(name))
             case Load(name, needs):
                 self._once("load", name)
+                if self.others and self._lacking(needs):  # one was quicker than the last look
+                    self.at(self.now + self.plan_s, lambda: self._found_no_room(name))
+                    return
                 self._check_load(name, needs)
                 self.outcome.loads += 1
                 self.taken[name] = needs
@@ -242,10 +268,18 @@ class World:
         if any(model.phase is Phase.LEAVING for model in self.state.models.values()):
             self._do(Measure())
 
-    def _check_load(self, name: str, needs: Mapping[str, int]) -> None:
+    def _found_no_room(self, name: str) -> None:
+        self.in_flight.discard(("load", name))
+        why = Refusal.DOES_NOT_FIT
+        self._tell(Failed(name=name, sentence=f"{name} does not fit", now=self.now, why=why))
+
+    def _lacking(self, needs: Mapping[str, int]) -> set[str]:
         free = self.free()
-        over = {place for place, n_bytes in needs.items() if n_bytes > free[place]}
-        assert not over, f"{name} starts although {over} has not got its bytes: {free}"
+        return {place for place, n_bytes in needs.items() if n_bytes > free[place]}
+
+    def _check_load(self, name: str, needs: Mapping[str, int]) -> None:
+        over = self._lacking(needs)
+        assert not over, f"{name} starts although {over} has not got its bytes: {self.free()}"
 
     def check(self) -> None:
         state = self.state
