@@ -1,12 +1,14 @@
 """Read what is typed, and print what comes out.
 
-main.py           the command `launcher`: the table of commands, parse, call, exit code
+main.py           the command `launcher`: parse, call, exit code
+lazy_commands.py  the table of commands, each imported when it is typed
 options/          the options, each spelled once
 requests.py       from options to the requests that commands take
 here.py           what a command works with beside its request
 show/             what is printed
 streams.py        stdin, stdout and stderr, closed or full or of few letters
 grouped_help.py   help in groups, nothing cut
+complete_hint.py  a command for every hint
 explain_error.py  any exception as a sentence, a hint and an exit code
 chat/             talk to a running deployment
 probe.py          probe

@@ -55,12 +55,12 @@ class GroupedHelp(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  typer's signature
         """Write the commands section by section; those of none come last."""
-        left = dict(self.commands)
-        for title, names in SECTIONS:
-            rows = [(name, _sentence(left.pop(name))) for name in names if name in left]
-            _write(formatter, title, rows)
-        rest = [(name, _sentence(command)) for name, command in left.items() if not command.hidden]
-        _write(formatter, "More", rest)
+        shown = {name for _, names in SECTIONS for name in names}
+        for title, names in (*SECTIONS, ("More", [name for name in self.commands if name not in shown])):
+            _write(formatter, title, [(name, self.sentence(name)) for name in names])
+
+    def sentence(self, name: str) -> str:
+        return first_sentence(self.commands[name].help)
 
 
 class PlainGroup(TyperGroup):
@@ -68,7 +68,7 @@ class PlainGroup(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  typer's signature
         shown = [(name, each) for name, each in self.commands.items() if not each.hidden]
-        _write(formatter, "Commands", [(name, _sentence(command)) for name, command in shown])
+        _write(formatter, "Commands", [(name, first_sentence(command.help)) for name, command in shown])
 
 
 def _write(formatter: Any, title: str, rows: list[tuple[str, str]]) -> None:
@@ -77,6 +77,6 @@ def _write(formatter: Any, title: str, rows: list[tuple[str, str]]) -> None:
             formatter.write_dl(rows)
 
 
-def _sentence(command: Any) -> str:
+def first_sentence(text: str | None) -> str:
     """Return the first line of a command's help, whole."""
-    return (command.help or "").strip().partition("\n")[0].removesuffix(".")
+    return (text or "").strip().partition("\n")[0].removesuffix(".")

@@ -158,8 +158,15 @@ def test_no_cell_of_the_known_models_is_cut_at_80_columns() -> None:
     assert "256K" in rows[0]
 
 
-def test_help_imports_nothing_that_only_a_command_needs() -> None:
-    late = ("rich", "statistics", "platformdirs", "launcher.machine.gpus", "launcher.system.settings")
-    code = f"import sys, launcher.cli.main; print(*set({late}) & set(sys.modules))"
+@pytest.mark.parametrize(
+    ("typed", "late"),
+    [
+        (["--help"], ("rich", "statistics", "platformdirs", "pydantic", "launcher.machine.gpus")),
+        (["--version"], ("launcher.cli.plan", "launcher.cli.options.bundles", "launcher.cli.show.output")),
+        (["ps", "--help"], ("launcher.cli.plan", "launcher.cli.bench", "launcher.system.settings")),
+    ],
+)
+def test_what_is_not_typed_is_not_imported(typed: list[str], late: tuple[str, ...]) -> None:
+    code = f"import sys, launcher.cli.main as main; main.execute({typed}); print(*set({late}) & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "\n"
+    assert done.stdout.splitlines()[-1] == ""

@@ -9,17 +9,22 @@ from launcher.errors import LauncherError
 
 
 def complete_ref(incomplete: str) -> list[str]:
-    """Return profiles that begin so, with their quants after a colon."""
-    with contextlib.suppress(LauncherError, OSError):
-        from launcher.models.catalogue import read_profiles
-        from launcher.system.settings import read_settings
+    """Return profiles that begin so; after a colon, the quants of one."""
+    with contextlib.suppress(LauncherError, OSError, ValueError):
+        from launcher.system.settings import profiles_dir, read_settings
 
-        profiles = read_profiles(read_settings(lambda _: None)).usable
+        # by the names of the files: to read all of them takes longer than a person waits for a tab
+        folders = (profiles_dir() / "models", read_settings(lambda _: None).own_profiles_dir / "models")
+        files = {file.stem: file for folder in folders for file in folder.glob("*.toml")}
         name, colon, _ = incomplete.partition(":")
-        if colon:
-            quants = (quant.name for each in profiles if each.name == name for quant in each.quants)
-            return _beginning((f"{name}:{quant}" for quant in quants), incomplete)
-        return _beginning((each.name for each in profiles), incomplete)
+        if not colon:
+            return _beginning(files, incomplete)
+        if name in files:
+            from launcher.models.profiles.from_toml import parse_model_profile
+            from launcher.system.small_files import read_small_text
+
+            profile = parse_model_profile(read_small_text(files[name]), name)
+            return _beginning((f"{name}:{quant.name}" for quant in profile.quants), incomplete)
     return []
 
 
