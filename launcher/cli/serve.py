@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from launcher.cli.show.output import Output
 from launcher.units import one_line, parse_size
 
 if TYPE_CHECKING:
+    from launcher.gateway.config import GatewayConfig
     from launcher.gateway.gateway import Serving
 
 
@@ -49,10 +51,8 @@ def serve(
     """Serve every model here at one address, loaded when asked for, swapped by memory."""
     gc.disable()  # nothing of what is imported is garbage, and looking for some took a tenth of a start
     from launcher.errors import UsageError
-    from launcher.gateway.config import read_gateway_config
     from launcher.gateway.gateway import GatewayRequest
     from launcher.gateway.gateway import serve as serve_models
-    from launcher.system.settings import read_settings
 
     gc.freeze()  # nor is it looked through again while streams wait
     gc.enable()
@@ -61,28 +61,35 @@ def serve(
         raise UsageError("--only names no model", hint="launcher serve REF --only")
     if (tls_cert is None) != (tls_key is None):
         raise UsageError("--tls-cert and --tls-key go together", hint="give both, or none")
-
-    def announce(serving: Serving) -> None:
-        document = {"url": serving.url, "openai_url": serving.openai_url, "models": serving.models}
-        out.show_lines(document, _lines(serving))
-        sys.stdout.flush()  # the command goes on, and a pipe's reader waits for this
-
-    config = read_gateway_config(read_settings())
-    config = replace(
-        config,
-        host=host or config.host,
-        port=port or config.port,
-        max_ram_bytes=max_ram if max_ram is not None else config.max_ram_bytes,
-    )
     request = GatewayRequest(
-        config=config,
+        config=_config(host, port, max_ram),
         refs=tuple(refs or ()),
         only=only,
         engine=engine_options.engine,
         tls=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
     )
     with here_with_progress(out, offline=True) as here:
-        serve_models(here, request, announce)
+        serve_models(here, request, partial(_announce, out))
+
+
+def _config(host: str | None, port: int | None, max_ram_bytes: int | None) -> GatewayConfig:
+    """Return the config file's gateway, with what was typed instead."""
+    from launcher.gateway.config import read_gateway_config
+    from launcher.system.settings import read_settings
+
+    config = read_gateway_config(read_settings())
+    return replace(
+        config,
+        host=host or config.host,
+        port=port or config.port,
+        max_ram_bytes=config.max_ram_bytes if max_ram_bytes is None else max_ram_bytes,
+    )
+
+
+def _announce(out: Output, serving: Serving) -> None:
+    document = {"url": serving.url, "openai_url": serving.openai_url, "models": serving.models}
+    out.show_lines(document, _lines(serving))
+    sys.stdout.flush()  # the command goes on, and a pipe's reader waits for this
 
 
 def _lines(serving: Serving) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ from launcher.cli.show.output import Output
 from launcher.errors import UsageError
 
 if TYPE_CHECKING:
+    from launcher.commands.planned import Planned
     from launcher.commands.up.request import UpRequest
     from launcher.deployment.record import Deployment
 
@@ -48,61 +50,57 @@ def up(
 ) -> None:
     """Plan, pull and start a model in the background; returns when it has answered a token."""
     from launcher.cli.requests import is_vllm, up_request
-    from launcher.cli.show.deployments import deployment_json, render_deployment
-    from launcher.cli.show.short_plan import NextCommands
     from launcher.commands.cluster.there import ClusterRequest
     from launcher.commands.cluster.up import up_on_cluster
     from launcher.commands.foreground import stay_up
-    from launcher.commands.planned import Planned
     from launcher.commands.up.request import notes
     from launcher.commands.up.up import rehearse
     from launcher.commands.up.up import up as bring_model_up
 
     decides = serve_options.mode is not None or serve_options.cpu or is_typed(ctx, PlanOptions)
-    asks_for_a_plan = dry_run or ctx.obj or decides
-    _check_source(ref, locked, asks_for_a_plan=bool(asks_for_a_plan))
-    if foreground and dry_run:
-        raise UsageError("--dry-run starts nothing to stay with", hint="launcher up REF --dry-run")
-
-    if cluster and (foreground or dry_run or locked is not None):
-        raise UsageError(
-            "--cluster goes with neither --dry-run, --locked nor --foreground",
-            hint="launcher plan REF --cluster plans only",
-        )
-
-    def announce(deployment: Deployment) -> None:
-        out.show(deployment_json(deployment), render_deployment(deployment))
-        sys.stdout.flush()  # the command may go on, and a pipe's reader waits for this
-
+    _check_source(ref, locked, asks_for_a_plan=bool(dry_run or ctx.obj or decides))
+    _check_way(dry_run=dry_run, cluster=cluster, foreground=foreground, is_locked=locked is not None)
+    request = up_request(ref or "", plan_options, serve_options, engine_options, ctx.obj, locked=locked)
     if is_vllm(engine_options) and locked is None:
-        request = up_request(ref or "", plan_options, serve_options, engine_options, ctx.obj)
         _up_vllm(request, plan_options, out, starts=not dry_run, stays=foreground)
         return
-    request = up_request(ref or "", plan_options, serve_options, engine_options, ctx.obj, locked=locked)
     offline, yes = plan_options.offline, serve_options.yes
     with here_with_progress(out, offline=offline, yes=yes, env=request.env) as here:
         for note in notes(here, request):
             out.say(f"note: {note}")
         if foreground:
-            stay_up(here, request, announce)
+            stay_up(here, request, partial(_announce, out))
             return
-        if cluster:
-            cluster_request = ClusterRequest(request=request, words=tuple(spell(plan_options)), flags=ctx.obj)
-            announce(up_on_cluster(here, cluster_request))
-            return
-        outcome = rehearse(here, request) if dry_run else bring_model_up(here, request)
-    if isinstance(outcome, Planned):
-        words = ["launcher", "up", ref or "", *spell(plan_options, serve_options, engine_options)]
-        commands = NextCommands(start=command_line(words, ctx.obj), recommend="launcher recommend")
-        show_planned(outcome, out, commands)
+        if dry_run:
+            planned = rehearse(here, request)
+        elif cluster:
+            words = tuple(spell(plan_options))
+            deployment = up_on_cluster(here, ClusterRequest(request=request, words=words, flags=ctx.obj))
+        else:
+            deployment = bring_model_up(here, request)
+    if dry_run:
+        typed = ["launcher", "up", ref or "", *spell(plan_options, serve_options, engine_options)]
+        _show_rehearsed(planned, command_line(typed, ctx.obj), out)
     else:
-        announce(outcome)
+        _announce(out, deployment)
+
+
+def _announce(out: Output, deployment: Deployment) -> None:
+    from launcher.cli.show.deployments import deployment_json, render_deployment
+
+    out.show(deployment_json(deployment), render_deployment(deployment))
+    sys.stdout.flush()  # the command may go on, and a pipe's reader waits for this
+
+
+def _show_rehearsed(planned: Planned, line: str, out: Output) -> None:
+    from launcher.cli.show.short_plan import NextCommands
+
+    show_planned(planned, out, NextCommands(start=line, recommend="launcher recommend"))
 
 
 def _up_vllm(
     request: UpRequest, plan_options: PlanOptions, out: Output, *, starts: bool, stays: bool
 ) -> None:
-    from launcher.cli.show.deployments import deployment_json, render_deployment
     from launcher.cli.vllm import show_plan_for_vllm
 
     if stays:
@@ -114,7 +112,18 @@ def _up_vllm(
 
     with here_with_progress(out, offline=plan_options.offline, env=request.env) as here:
         deployment = up_vllm(here, request)
-    out.show(deployment_json(deployment), render_deployment(deployment))
+    _announce(out, deployment)
+
+
+def _check_way(*, dry_run: bool, cluster: bool, foreground: bool, is_locked: bool) -> None:
+    """Raise UsageError for ways to start a model that exclude each other."""
+    if foreground and dry_run:
+        raise UsageError("--dry-run starts nothing to stay with", hint="leave --foreground out")
+    if cluster and (foreground or dry_run or is_locked):
+        raise UsageError(
+            "--cluster goes with neither --dry-run, --locked nor --foreground",
+            hint="launcher plan REF --cluster plans only",
+        )
 
 
 def _check_source(ref: str | None, locked: Path | None, *, asks_for_a_plan: bool) -> None:

@@ -56,40 +56,56 @@ def export(
     ] = None,
 ) -> None:
     """Print a server for elsewhere: a deployment's, or one planned for a machine that is not here."""
-    from launcher.commands.export.running import export as export_running
-
     if machine_options == MachineOptions():
-        if plan_options != PlanOptions() or engine_options != EngineOptions():
-            raise UsageError(
-                "a deployment is exported as it was planned",
-                hint="launcher export FORMAT REF --machine NAME plans one",
-            )
-        text = export_running(name, kind, image)
+        text = _of_deployment(name, kind, image, as_planned=(plan_options, engine_options))
     else:
-        from launcher.cli.requests import is_vllm, plan_request
-        from launcher.cli.vllm import planned_for_vllm
         from launcher.commands.export.planned import Elsewhere
-        from launcher.commands.export.vllm import export_vllm
 
         if name is None:
             raise UsageError("--machine needs a REF: which model?", hint="launcher models")
-        place = Elsewhere(
-            folder=models,
-            port=port,
-            host=host,
-            api_key_file=None if api_key_file is None else str(api_key_file),
-        )
+        keys = None if api_key_file is None else str(api_key_file)
+        place = Elsewhere(folder=models, port=port, host=host, api_key_file=keys)
         with here_with_progress(out, offline=plan_options.offline) as here:
-            if is_vllm(engine_options):
-                planned = planned_for_vllm(here, name, (), plan_options, machine_options)
-                text = export_vllm(planned, place, kind, image)
-            else:
-                request = plan_request(name, plan_options, engine_options, ())
-                text = _of_llama_cpp(here, request, machine_options, place, kind, image)
+            text = _planned(here, name, (plan_options, machine_options, engine_options), place, kind, image)
     if out.as_json:
         out.show({"format": kind, "text": text})
     else:
         out.write_file(text)
+
+
+def _of_deployment(
+    name: str | None, kind: Format, image: str | None, *, as_planned: tuple[PlanOptions, EngineOptions]
+) -> str:
+    """Return a deployment's server. Raises UsageError for options that would plan another one."""
+    from launcher.commands.export.running import export as export_running
+
+    if as_planned != (PlanOptions(), EngineOptions()):
+        raise UsageError(
+            "a deployment is exported as it was planned",
+            hint="launcher export FORMAT REF --machine NAME plans one",
+        )
+    return export_running(name, kind, image)
+
+
+def _planned(
+    here: Here,
+    ref: str,
+    options: tuple[PlanOptions, MachineOptions, EngineOptions],
+    place: Elsewhere,
+    kind: Format,
+    image: str | None,
+) -> str:
+    """Plan a server for a machine that is not here."""
+    from launcher.cli.requests import is_vllm, plan_request
+    from launcher.cli.vllm import planned_for_vllm
+    from launcher.commands.export.vllm import export_vllm
+
+    plan_options, machine_options, engine_options = options
+    if is_vllm(engine_options):
+        planned = planned_for_vllm(here, ref, (), plan_options, machine_options)
+        return export_vllm(planned, place, kind, image)
+    request = plan_request(ref, plan_options, engine_options, ())
+    return _of_llama_cpp(here, request, machine_options, place, kind, image)
 
 
 def _of_llama_cpp(
