@@ -102,7 +102,10 @@ def _value(key: str, words: list[str]) -> object | None:
     from launcher.units import parse_context, parse_size
 
     if key not in KEYS:
-        raise UsageError(f"no default is called {key[:40]!r}", hint=f"one of: {', '.join(KEYS)}")
+        raise UsageError(
+            f"no default is called {key[:40]!r}",
+            hint=f"launcher config set KEY VALUE, with one of {', '.join(KEYS)}",
+        )
     if not words:
         return None
     _refuse_unreadable(key, words)

@@ -19,7 +19,7 @@ _TRANSIENT = frozenset(
 )
 # The plan's own: `engine.flags.argv` refuses them after `--`, too.
 _PLANNED = frozenset({"-ngl", "-ts", "-sm", "-ncmoe", "-cmoe", "-fit", "-m", "-dev"})
-_PLANNED_INSTEAD = "how many layers and experts go to which device"
+_PLANNED_INSTEAD = "what goes to which device, within --gpus, --max-ram and --reserve"
 _LONGEST_SHOWN = 200  # characters of a file's name
 
 
@@ -48,13 +48,13 @@ def misplaced_flag(words: list[str], error: Exception) -> UsageError | None:
     if at is None:
         return None
     flag, command = words[at], words[0]
+    values = [word for word in words[at + 1 : at + 2] if not is_flag(word)]
+    before = [word for index, word in enumerate(words) if not at <= index <= at + len(values)]
     if _PLANNED & set(known[flag]):
         return UsageError(
             f"{flag} is what `launcher {command}` plans: {_PLANNED_INSTEAD}",
-            hint=f"leave {flag} out; launcher {command} --help has --gpus, --max-ram and --reserve",
+            hint=shlex.join(["launcher", *before]),
         )
-    values = [word for word in words[at + 1 : at + 2] if not is_flag(word)]
-    before = [word for index, word in enumerate(words) if not at <= index <= at + len(values)]
     line = shlex.join(["launcher", *before, "--", flag, *values])
     return UsageError(f"{flag} is a flag of llama-server's, and those stand after --", hint=line)
 

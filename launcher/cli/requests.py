@@ -156,5 +156,5 @@ def _reserve(text: str) -> tuple[str, int]:
 def _variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (is_variable_name(name) and equals):
-        raise UsageError(f"-e {text!r} is not NAME=VALUE", hint="write it like -e GGML_CUDA_DISABLE_GRAPHS=1")
+        raise UsageError(f"-e {text!r} is not NAME=VALUE", hint="-e GGML_CUDA_DISABLE_GRAPHS=1")
     return name, value

@@ -95,7 +95,7 @@ def _ask(names: Sequence[str], models: Sequence[StoredModel], out: Output, *, ye
             hint=f"launcher rm {typed} -y",
         )
     if not out.confirm(yes=yes)(f"Remove {_listed(models)}, {size}?"):
-        raise Interrupted("nothing was removed", hint="answer y, or give -y")
+        raise Interrupted("nothing was removed", hint="-y")
 
 
 def _listed(models: Sequence[StoredModel]) -> str:

@@ -146,7 +146,7 @@ def _read(file: Path) -> str:
     except FileNotFoundError:
         raise NotFound(f"there is no file {file}", hint=f"ls {file.parent}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"{file} is no UTF-8 text", hint=f"file {file}") from None
+        raise UsageError(f"{file} is no UTF-8 text", hint=f"ls -l {file}") from None
     except OSError as error:
         raise UsageError(
             f"{file} cannot be read: {error.strerror}", hint=f"a text of at most {MAX_TEXT_BYTES} bytes"

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import importlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from llama_cpp import Llama
 
 # Builds the bindings alone: the libraries are the engine's.
-INSTALL = "CMAKE_ARGS=-DLLAMA_BUILD=OFF pip install 'gguf-launcher[python]'"
+INSTALL = f"CMAKE_ARGS=-DLLAMA_BUILD=OFF {sys.executable} -m pip install 'gguf-launcher[python]'"
 
 # Arguments of llama_cpp.Llama that move no memory and decide nothing that a plan decides.
 FREE_ARGUMENTS = frozenset(

@@ -204,7 +204,7 @@ def _refuse_companions(companions: FoundCompanions, known: Capabilities | None) 
     if known is not None and known.dialect is Dialect.IK and beside:
         raise UsageError(
             "what a draft model or a projector takes beside a model of ik_llama.cpp is not known",
-            hint="leave it out, or plan with llama.cpp: leave --engine out",
+            hint="leave --engine out",
         )
 
 
@@ -215,7 +215,7 @@ def _check_mode(target: Target, request: PlanRequest) -> None:
         raise UsageError(
             f"--mode {request.mode}: {strip_word_secrets(request.ref)} has no profile, "
             "and modes are a profile's",
-            hint="leave --mode out, or name the model by its profile: launcher models",
+            hint="leave --mode out",
         )
     pick_mode(target.profile, request.mode)
 

@@ -102,7 +102,7 @@ def read_fleet(file: Path) -> tuple[FleetEntry, ...]:
             f"there is no file {file}", hint='write [[machine]] tables: machine = "8xh100-80g", count = 2'
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read: {error}", hint=f"look at {file}") from error
+        raise UsageError(f"{file} cannot be read: {error}", hint=f"ls -l {file}") from error
 
 
 def plan_fleet(here: Here, request: PlanRequest, entries: Sequence[FleetEntry]) -> FleetPlan:

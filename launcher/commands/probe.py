@@ -183,7 +183,7 @@ def _saved(name: str, settings: Settings) -> Machine:
             else f"--machine with one of {', '.join(names)}, or a file of launcher probe --save",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"machine file {file} cannot be read: {error}", hint=f"look at {file}") from error
+        raise UsageError(f"machine file {file} cannot be read: {error}", hint=f"ls -l {file}") from error
 
 
 def _folders(settings: Settings) -> tuple[Path, ...]:

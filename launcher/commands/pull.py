@@ -94,7 +94,7 @@ def ask_about(here: Here, files: Sequence[Located], options: PullOptions = DEFAU
     size = sum(bytes_to_fetch(located, here.sources, options) for located in remote)
     names = " and ".join(located.model.model_id for located in remote)
     if size > ASK_ABOVE_BYTES and not here.confirm(f"Download {names}, {format_bytes(size)}?"):
-        raise Interrupted("nothing was downloaded", hint="answer y, or give -y")
+        raise Interrupted("nothing was downloaded", hint="-y")
 
 
 def stopped(again: tuple[str, ...]) -> Interrupted:

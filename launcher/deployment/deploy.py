@@ -184,7 +184,7 @@ def _claim_name_and_port(folder: Path, request: Request, limits: StallLimits) ->
             if port in live:
                 raise UsageError(
                     f"port {port} is in use by the deployment {live[port]}",
-                    hint="choose another --port, or leave it out for a free one",
+                    hint="leave --port out",
                 )
             check_port(request.host, port)
         deployment = replace(_make_record(folder, request, port), options=_options(request, limits))

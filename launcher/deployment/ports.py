@@ -24,7 +24,7 @@ def free_port(host: str, taken: Collection[int] = ()) -> int:
         port = _bind(host, 0)
         if port not in taken:
             return port
-    raise TryAgain(f"no free port on {host} after {_ATTEMPTS} attempts", hint="give one with --port")
+    raise TryAgain(f"no free port on {host} after {_ATTEMPTS} attempts", hint="--port 8080")
 
 
 def free_ports(count: int) -> tuple[int, ...]:
@@ -41,15 +41,13 @@ def check_port(host: str, port: int) -> None:
         _bind(host, port)
     except OSError as error:
         if error.errno == errno.EACCES:
-            raise UsageError(
-                f"port {port} may only be used by root", hint="choose a --port above 1023"
-            ) from error
+            raise UsageError(f"port {port} may only be used by root", hint="--port 8080") from error
         listener = _listener(port)
         if listener is None and _is_left(host, port):
             return
         raise UsageError(
             f"port {port} on {host} is in use by {listener or 'a process that is just ending'}",
-            hint="choose another --port, or leave it out for a free one",
+            hint="leave --port out",
         ) from error
 
 
@@ -81,7 +79,7 @@ def _bind(host: str, port: int, option: int = socket.SO_REUSEADDR) -> int:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise UsageError(f"host {host} has no address", hint="use --host 127.0.0.1") from error
+        raise UsageError(f"host {host} has no address", hint="--host 127.0.0.1") from error
     with socket.socket(family, kind, protocol) as probe:
         if port:
             # As llama-server does (server-http.cpp), so that a port its predecessor has just left counts as
@@ -92,7 +90,7 @@ def _bind(host: str, port: int, option: int = socket.SO_REUSEADDR) -> int:
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
                 raise UsageError(
-                    f"{host} is not an address of this machine", hint="use --host 127.0.0.1"
+                    f"{host} is not an address of this machine", hint="--host 127.0.0.1"
                 ) from error
             raise
         return int(probe.getsockname()[1])

@@ -52,7 +52,7 @@ def start_process(
         log = open_log(log_path)
     except OSError as error:
         raise TryAgain(
-            f"the log {log_path} cannot be written: {error.strerror}", hint=f"look at {log_path.parent}"
+            f"the log {log_path} cannot be written: {error.strerror}", hint=f"ls -ld {log_path.parent}"
         ) from error
     try:
         child = _Child(
@@ -213,7 +213,7 @@ def _kill(members: list[psutil.Process], process: ProcessId | None, marker: str)
             pids = ", ".join(str(seen.pid) for seen in left)
             raise EngineFailed(
                 f"process {pids} did not end within {KILL_S:.0f} s of SIGKILL: it is stuck in the kernel",
-                hint="look at dmesg; a driver that hangs needs a reboot",
+                hint="sudo dmesg has why; a driver that hangs needs a reboot",
             )
         for seen in left:
             with contextlib.suppress(psutil.Error):

@@ -225,7 +225,7 @@ def _refused(given: object, status: int | None) -> EngineFailed | UsageError:
     code = told.get("code", status)
     message = " ".join(str(told.get("message") or f"HTTP status {status}").split())
     if code in {401, 403}:
-        return UsageError(f"llama-server refuses the API key: {message}", hint="give --api-key-file")
+        return UsageError(f"llama-server refuses the API key: {message}", hint="--api-key-file FILE")
     # A 4xx is about the request, anything else about the server.
     if isinstance(code, int) and 400 <= code < 500:
         return UsageError(f"llama-server refuses the request: {message}")

@@ -49,14 +49,16 @@ def read_key_list(path: Path) -> tuple[Key, ...]:
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", hint=f"look at {path}") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from error
     try:
         given = JsonObject(parse_json(text))
         if given.whole("schema") != _SCHEMA:
             raise given.malformed("schema", f"is not {_SCHEMA}")
         return tuple(_key(each) for each in given.objects_at("keys"))
     except Malformed as error:
-        raise UsageError(f"{path} cannot be used: {error}", hint=f"mend or remove {path}") from error
+        raise UsageError(
+            f"{path} cannot be used: {error}", hint=f"mend it, or take it away: mv {path} {path}.old"
+        ) from error
 
 
 def add_key(settings: Settings, name: str, models: Iterable[str]) -> str:

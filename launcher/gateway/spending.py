@@ -58,7 +58,7 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", hint=f"look at {path}") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from error
     try:
         given = JsonObject(parse_json(text))
         months = given.object_at("months")
@@ -67,7 +67,9 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
             spent = months.object_at(month)
             found[month] = {name: spent.number(name) for name in months.mapping(month)}
     except Malformed as error:
-        raise UsageError(f"{path} cannot be used: {error}", hint=f"mend or remove {path}") from error
+        raise UsageError(
+            f"{path} cannot be used: {error}", hint=f"mend it, or take it away: mv {path} {path}.old"
+        ) from error
     return found
 
 

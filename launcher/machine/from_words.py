@@ -62,7 +62,7 @@ def adhoc_machine(words: Words) -> Machine:
     """
     ram_bytes = words.ram_bytes
     if ram_bytes < 1:
-        raise UsageError(f"RAM of {ram_bytes} bytes holds nothing", hint="write it like --ram 128G")
+        raise UsageError(f"RAM of {ram_bytes} bytes holds nothing", hint="--ram 128G")
     devices = named_devices(words.gpus, ram_bytes)
     metal = any(device.backend is Backend.METAL for device in devices)
     cpu, cpu_notes = _described_cpu(words)
@@ -109,7 +109,7 @@ def split_count(spec: str) -> tuple[str, int]:
     if not (count.isascii() and count.isdigit() and 1 <= int(count[:4]) <= MAX_DEVICES):
         raise UsageError(
             f"GPU {spec!r}: {count!r} is not a number of cards from 1 to {MAX_DEVICES}",
-            hint="write it like --gpu 3090:2",
+            hint="--gpu 3090:2",
         )
     return name, int(count)
 

@@ -31,9 +31,7 @@ def parse_peers(texts: Iterable[str]) -> tuple[Device, ...]:
     for text in texts:
         endpoint, equals, card = text.partition("=")
         if not equals or not is_endpoint(endpoint):
-            raise UsageError(
-                f"--peer {text!r} is not HOST:PORT=CARD", hint="write it like --peer 10.0.0.2:50052=3090:2"
-            )
+            raise UsageError(f"--peer {text!r} is not HOST:PORT=CARD", hint="--peer 10.0.0.2:50052=3090:2")
         devices += [replace(device, peer=Peer(endpoint=endpoint)) for device in _devices(text, card)]
     return number_peers(devices)
 
@@ -69,7 +67,7 @@ def seen_by_head(devices: Sequence[Device], endpoints: Sequence[str]) -> tuple[D
         if sum(device.backend is Backend.CPU for device in behind) > 1:
             raise UsageError(
                 f"{endpoint} has its processor more than once, and each would have the same RAM",
-                hint=f"--peer {endpoint}=cpu:64G once",
+                hint=f"--peer {endpoint}=cpu:64G",
             )
         remote += behind
     if len(remote) + len(own) > MAX_DEVICES:

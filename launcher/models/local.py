@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def _folder_model(folder: Path) -> tuple[Path, ...]:
     if len(groups) > 1:
         raise UsageError(
             f"the folder {folder} has {len(groups)} models: {_some(groups)}",
-            hint=f"name one of them: {folder / groups[0].names[0]}",
+            hint=f"launcher plan {shlex.quote(str(folder / groups[0].names[0]))}",
         )
     if not groups[0].is_complete:
         raise _missing(folder / groups[0].names[0], groups[0].n_missing, groups[0].first_missing)

@@ -94,7 +94,7 @@ def parse_ref(
         if path_exists(text):
             raise NotFound(
                 f"{text!r} names no profile or hub repo, and a path is written with a /",
-                hint=f"did you mean ./{text}",
+                hint=f"launcher plan {shlex.quote(f'./{text}')}",
             )
         raise _nothing_fits(text, names)
     _, ref = readings[0]
@@ -262,13 +262,13 @@ def _parse_page(text: str, path: str, query: str) -> ModelRef:
     if view in {"blob", "resolve", "raw"} and len(rest) > 1:
         file = "/".join(rest[1:])
         if not file.lower().endswith(".gguf"):
-            raise UsageError(f"{file} of {repo} is not a GGUF file", hint=f"name a quant: hf:{repo}:Q4_K_M")
+            raise UsageError(f"{file} of {repo} is not a GGUF file", hint=f"launcher plan hf:{repo}:Q4_K_M")
         return _hub_ref(text, repo=repo, revision=rest[0], quant=None, file=file)
     if view == "tree" and rest:
         folder = "/".join(rest[1:])  # repos keep a quant in a folder of its name
         if folder and safe_file_name(folder) is not None:
             raise UsageError(
-                f"the folder {folder!r} {safe_file_name(folder)}", hint=f"name the repo: hf:{repo}"
+                f"the folder {folder!r} {safe_file_name(folder)}", hint=f"launcher plan hf:{repo}"
             )
         return _hub_ref(text, repo=repo, revision=rest[0], quant=folder or None, file=None)
     opened = parse_qs(query).get("show_file_info", [""])[0]  # the file browser's pop-up

@@ -148,14 +148,16 @@ def read_defaults(config_file: Path) -> Defaults:
     """Return the config file's [defaults]. Raises UsageError for an unknown key or another type."""
     given = read_config(config_file).get("defaults", {})
     if not isinstance(given, dict):
-        raise UsageError(f"config file {config_file}: defaults is no table", hint="write [defaults]")
+        raise UsageError(
+            f"config file {config_file}: defaults is no table", hint=f"mend {config_file}: write [defaults]"
+        )
     known = {field.name.replace("_", "-"): field.name for field in fields(Defaults)}
     values: dict[str, Any] = {}
     for key, value in given.items():
         if key not in known:
             raise UsageError(
                 f"config file {config_file} has the unknown key {key[:80]!r} in [defaults]",
-                hint=f"known keys: {', '.join(known)}",
+                hint=f"mend {config_file}: known keys are {', '.join(known)}",
             )
         values[known[key]] = _typed(config_file, key, value)
     return Defaults(**values)
@@ -214,10 +216,12 @@ def read_config(path: Path) -> dict[str, Any]:
     if unknown:
         known = ", ".join(sorted(_KNOWN_KEYS))
         raise UsageError(
-            f"config file {path} has the unknown key {unknown[0]!r}", hint=f"known keys: {known}"
+            f"config file {path} has the unknown key {unknown[0]!r}",
+            hint=f"mend {path}: known keys are {known}",
         )
     if not isinstance(config.get("engine", ""), str):
         raise UsageError(
-            f"config file {path}: engine is not a string", hint='write engine = "/path/llama-server"'
+            f"config file {path}: engine is not a string",
+            hint=f'mend {path}: write engine = "/path/llama-server"',
         )
     return config

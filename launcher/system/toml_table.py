@@ -150,7 +150,7 @@ class TomlTable:
         for key in self._left:
             raise UsageError(
                 f"{self._file}: {one_line(self._path(key), _MOST_IN_ERROR)} is not a known key",
-                hint=f"known keys here: {', '.join(self._known)}",
+                hint=f"mend {self._file}: known keys here are {', '.join(self._known)}",
             )
 
     def fail(self, key: str, problem: str, *, hint: str | None = None) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Type launcher commands as a user would, in a process of their own."""
+"""Type launcher commands as a user would, in a process of their own. Hints they print must be typable."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.cli.hints import check_hints
 from tests.fakes.hub import FakeHub
 from tests.tiny_gguf import tiny_split
 
@@ -18,7 +19,7 @@ SIZE = sum(map(len, SHARDS.values()))
 
 
 def launcher(*arguments: str, timeout_s: float = 60, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "launcher", *arguments],
         env={**os.environ, **variables},
         stdin=subprocess.DEVNULL,
@@ -27,6 +28,8 @@ def launcher(*arguments: str, timeout_s: float = 60, **variables: str) -> subpro
         timeout=timeout_s,
         check=False,
     )
+    check_hints(done.stderr)
+    return done
 
 
 class Prompt:
@@ -50,6 +53,7 @@ class Prompt:
     def type(self, *words: str) -> tuple[int, str, str]:
         process = self.start(*words)
         out, err = process.communicate(timeout=self.timeout_s)
+        check_hints(err)
         return process.returncode, out, err
 
     def json(self, *words: str) -> Any:

@@ -57,7 +57,7 @@ def test_a_group_alone_shows_its_commands(tmp_path, group):
     ("typed", "said", "hint"),
     [
         ("up smollm2-135m -t 1", "-t is a flag of llama-server's", "launcher up smollm2-135m -- -t 1"),
-        ("up smollm2-135m -ngl 99", "-ngl is what `launcher up` plans", "leave -ngl out"),
+        ("up smollm2-135m -ngl 99", "-ngl is what `launcher up` plans", "launcher up smollm2-135m"),
         ("plan smollm2-135m --gpu 3090x2 --ram 32G", "a number of cards follows a colon", "--gpu 3090:2"),
         ("plan smollm2-135m --gpu 2x3090 --ram 32G", "a number of cards follows a colon", "--gpu 3090:2"),
         ("plan smollm2-135m --gpu 3090 --ram 32", "size '32' has no unit", "32G for GiB"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import sys
 import tarfile
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -17,7 +18,7 @@ from launcher.engine.find import RPC_SERVER, SERVER, Engine
 from launcher.errors import UsageError
 from launcher.gguf.metadata import Value
 
-INSTALL = "pip install 'gguf-launcher[bundle]'"
+INSTALL = f"{sys.executable} -m pip install 'gguf-launcher[bundle]'"
 
 # llama.cpp's own LICENSE, for engines that have none beside them: a copy of the program needs it.
 _LLAMA_CPP_LICENSE = """\

@@ -126,7 +126,7 @@ def _refuse_local_files(flags: Sequence[str]) -> None:
     if local is not None:
         raise UsageError(
             f"{local} is a file of this machine, and a bundle carries what a repo or URL names",
-            hint="name a draft model by its repo: -- -hfd USER/REPO",
+            hint="-hfd USER/REPO",
         )
 
 

@@ -54,7 +54,7 @@ def up_there(here: Here, cluster_request: ClusterRequest, named: Named, node: No
 def _lead_to(here: Here, request: UpRequest, named: Named, node: Node, there: Deployment) -> Deployment:
     ssh = shutil.which("ssh")
     if ssh is None:
-        raise NotFound("there is no ssh on this machine", hint="install openssh-client")
+        raise NotFound("there is no ssh on this machine", hint="sudo apt install openssh-client")
 
     def argv_for(port: int) -> tuple[str, ...]:
         forward = f"127.0.0.1:{port}:127.0.0.1:{there.port}"

@@ -62,7 +62,7 @@ def read_prompts(file: Path, reply: int) -> Prompts:
     try:
         lines = [line for line in read_small(file, _MOST_BYTES).split(b"\n") if line.strip()]
     except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}", hint=f"look at {file}") from error
+        raise UsageError(f"{file} cannot be read: {error.strerror}", hint=f"ls -l {file}") from error
     prompts = []
     for number, line in enumerate(lines, 1):
         try:

@@ -82,7 +82,7 @@ def _planned(
         raise UsageError(
             f"--gpu-memory-utilization {float(request.utilisation):.2f} is more than is free: "
             f"vLLM starts with {float(most):.2f} at most",
-            hint="leave it out",
+            hint="leave --gpu-memory-utilization out",
         )
     plan = plan_vllm(model.shape, pool_of(machines, quantised=model.shape.is_quantised), request)
     return VllmPlanned(

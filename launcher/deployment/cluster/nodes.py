@@ -56,7 +56,7 @@ def read_nodes(file: Path) -> tuple[Node, ...]:
         return ()
     except (OSError, Malformed) as error:
         problem = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"{file} cannot be read: {problem}", hint=f"move {file} away") from error
+        raise UsageError(f"{file} cannot be read: {problem}", hint=f"mv {file} {file}.old") from error
     return tuple(sorted(nodes, key=lambda node: node.name))
 
 

@@ -24,7 +24,7 @@ def install_engine(job: BuildJob, *, patched: bool) -> Engine:
     if own is None and job.request.recipe.commit not in answer:
         raise EngineFailed(
             f"the engine that was built does not call itself {job.request.recipe.commit}: {answer.strip()}",
-            hint=f"see {job.log}",
+            hint=f"cat {job.log}",
         )
     options = complete(parse_help(ask_for_help(server))) if own is not None else ()
     record = BuildRecord(

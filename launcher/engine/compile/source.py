@@ -53,10 +53,10 @@ def unpack(archive: Path, subtree: str, target: Path) -> None:
                 n_files += 1
     except (tarfile.TarError, EOFError) as error:
         raise EngineFailed(
-            f"{archive.name} cannot be unpacked: {error}", hint=f"remove {archive} and build again"
+            f"{archive.name} cannot be unpacked: {error}", hint=f"rm {archive}, then launcher engine build"
         ) from error
     if n_files == 0:
-        raise EngineFailed(f"{archive.name} has no folder {subtree}", hint=f"remove {archive}")
+        raise EngineFailed(f"{archive.name} has no folder {subtree}", hint=f"rm {archive}")
 
 
 def _renamed(member: tarfile.TarInfo, prefix: str) -> tarfile.TarInfo:

@@ -63,7 +63,7 @@ def write_settings(client: Client, at: Endpoint, file: Path) -> Written:
             f"{file} cannot be edited: {error}", hint=f"launcher connect {client.name} prints what to put in"
         ) from error
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"{file} cannot be read: {error}", hint=f"look at {file}") from error
+        raise UsageError(f"{file} cannot be read: {error}", hint=f"ls -l {file}") from error
     if text == before:
         return Written(file=file, backup=None, changed=False)
     try:
@@ -73,9 +73,7 @@ def write_settings(client: Client, at: Endpoint, file: Path) -> Written:
         write_atomically(file, text.encode())
         file.chmod(mode)
     except OSError as error:
-        raise TryAgain(
-            f"{file} cannot be written: {error.strerror}", hint=f"look at {file.parent}"
-        ) from error
+        raise TryAgain(f"{file} cannot be written: {error.strerror}", hint=f"ls -ld {file.parent}") from error
     return Written(file=file, backup=backup, changed=True)
 
 

@@ -54,7 +54,7 @@ def pick_files(listing: Listing, ref: ModelRef) -> FileGroup:
     if not group.is_complete:
         raise NotFound(
             f"{group.label} of {listing.repo} lacks {group.n_missing} of its shards: {group.first_missing}",
-            hint=f"choose another quant of {_shown(groups)}, as {listing.repo}:QUANT",
+            hint=f"launcher plan {listing.repo}:QUANT, with one of {_shown(groups)}",
         )
     return group
 
@@ -87,9 +87,9 @@ def _has_no_model(listing: Listing) -> NotFound:
     if files:
         hint = f"it has {', '.join(files[:_SHOWN_QUANTS])}: name one by its whole name"
     elif name.lower().endswith("gguf"):
-        hint = f"see {listing.repo} on the Hub for what it has"
+        hint = f"launcher search {name.lower().removesuffix('gguf').strip('-_.') or name}"
     else:
-        hint = f"look for a repo named {name}-GGUF"
+        hint = f"launcher search {name}"
     return NotFound(f"{listing.repo} has no GGUF model at {listing.commit[:8]}", hint=hint)
 
 
@@ -97,13 +97,13 @@ def _lacks_quant(listing: Listing, groups: tuple[FileGroup, ...], name: str | No
     if name is None:
         return NotFound(
             f"{listing.repo} has {len(groups)} quants and none of them is the usual one",
-            hint=f"name one of {_shown(groups)}, as {listing.repo}:{groups[0].label}",
+            hint=f"launcher plan {listing.repo}:{groups[0].label}, or one of {_shown(groups)}",
         )
     near = difflib.get_close_matches(name.upper(), [group.label.upper() for group in groups], n=3)
     there = f"the nearest are {', '.join(near)}" if near else f"it has {_shown(groups)}"
     return NotFound(
         f"{listing.repo} has no {name}",
-        hint=f"{there}: name one as {listing.repo}:{near[0] if near else groups[0].label}",
+        hint=f"{there}: launcher plan {listing.repo}:{near[0] if near else groups[0].label}",
     )
 
 

@@ -86,7 +86,7 @@ def parse_model_profile(text: str, name: str, *, file: str | None = None) -> Mod
         top.fail(
             "schema",
             f"is {schema}, and this launcher reads up to {_NEWEST_SCHEMA}",
-            hint="a newer launcher reads it",
+            hint="take it away, or update launcher: launcher --version",
         )
     profile = ModelProfile(
         name=name,

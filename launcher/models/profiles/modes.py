@@ -16,9 +16,10 @@ def pick_mode(profile: ModelProfile, wanted: str | None) -> Mode:
     for mode in profile.modes:
         if mode.name == wanted.lower():
             return mode
+    known = ", ".join(mode.name for mode in profile.modes)
     raise UsageError(
-        f"profile {profile.name} has no mode {wanted!r}",
-        hint=" or ".join(f"--mode {mode.name}" for mode in profile.modes),
+        f"profile {profile.name} has no mode {wanted!r}, only {known}",
+        hint=f"--mode {profile.modes[0].name}",
     )
 
 

@@ -106,7 +106,7 @@ def pool_size(configuration: Configuration, n_ctx_train: int) -> int:
         each = fits and not configuration.kv_unified
         size = n_ctx_train * (slots if each else 1)
     if size == 0:
-        raise UsageError("this model names no training context, and -c is not given", hint="add -c 32768")
+        raise UsageError("this model names no training context, and -c is not given", hint="-c 32768")
     total = pad_context(size)
     return total if configuration.kv_unified else pad_context(total // slots) * slots
 

@@ -83,14 +83,14 @@ def check_context_limit(model: ModelFile, limit: int, contexts: ContextChoice, w
 def settle(architecture: Architecture, workload: Workload, ctx_size: int) -> SettledParameters:
     """Settle the parameters for this context. Raises UsageError for those that llama.cpp would refuse."""
     if workload.n_parallel < 1:
-        raise UsageError(f"{workload.n_parallel} slots cannot serve a request", hint="use -np 1 or more")
+        raise UsageError(f"{workload.n_parallel} slots cannot serve a request", hint="-np 1")
     type_k, type_v, reason = _cache_types(architecture, workload)
     flash_attn = workload.flash_attn
     if is_quantised(type_v):
         if flash_attn is FlashAttention.OFF:
             raise UsageError(
                 f"a V cache of {type_v} needs flash attention, and it is switched off",
-                hint="drop -fa off, or use -ctv f16",
+                hint="-ctv f16",
             )
         flash_attn = FlashAttention.ON
     ubatch = workload.ubatch_size or USUAL_UBATCH
@@ -123,7 +123,7 @@ def _cache_types(
             raise UsageError(
                 f"cache types {wanted_k} for K and {wanted_v} for V: this model (MLA) keeps one latent for "
                 "both, and llama.cpp wants them equal",
-                hint=f"use -ctk {wanted_k} -ctv {wanted_k}",
+                hint=f"-ctk {wanted_k} -ctv {wanted_k}",
             )
         wanted_k = wanted_v = wanted_k or wanted_v
         reasons = ("K and V cache types are equal: the model keeps one latent for both (MLA)",)
@@ -137,7 +137,7 @@ def _cache_types(
             raise UsageError(
                 f"a cache of {cache_type} needs heads of a multiple of {per_block}, "
                 f"and this model's have {n_head}",
-                hint=f"use {flag} f16",
+                hint=f"{flag} f16",
             )
     return type_k, type_v, reasons
 

@@ -52,11 +52,16 @@ def test_a_folder_whose_name_is_no_quant_can_be_picked(
 @pytest.mark.parametrize(
     ("files", "wanted", "message", "hint"),
     [
-        (FILES, ref("UD-Q4_K_XS"), "has no UD-Q4_K_XS", f"name one as {REPO}:UD-Q4_K_XL"),
+        (FILES, ref("UD-Q4_K_XS"), "has no UD-Q4_K_XS", f"launcher plan {REPO}:UD-Q4_K_XL"),
         (FILES, ref("F32"), "has no F32", "Q8_0, UD-Q4_K_XL"),
         (FILES, ref(file="x.gguf"), r"has no x\.gguf", "it has"),
-        ({"README.md": b"x"}, ref(), "has no GGUF model", "repo-GGUF"),
-        (dict(list(Q4.items())[:2]), ref("Q4_K_XL"), "lacks 1 of its shards", "another quant"),
+        ({"README.md": b"x"}, ref(), "has no GGUF model", "launcher search repo"),
+        (
+            dict(list(Q4.items())[:2]),
+            ref("Q4_K_XL"),
+            "lacks 1 of its shards",
+            "launcher plan user/repo:QUANT",
+        ),
     ],
 )
 def test_what_is_not_there_is_named_with_what_is(

@@ -140,8 +140,8 @@ def test_an_unknown_quant_lists_the_known_ones():
 def test_an_unknown_mode_names_the_known_ones():
     with pytest.raises(UsageError) as caught:
         pick_mode(KIMI, "turbo")
-    assert str(caught.value) == "profile kimi-k2.5 has no mode 'turbo'"
-    assert caught.value.hint == "--mode thinking or --mode instant"
+    assert str(caught.value) == "profile kimi-k2.5 has no mode 'turbo', only thinking, instant"
+    assert caught.value.hint == "--mode thinking"
 
 
 def test_an_unknown_profile_suggests_the_nearest():

@@ -118,11 +118,11 @@ def test_heads_must_divide_into_blocks() -> None:
         UsageError, match="q8_0 needs heads of a multiple of 32, and this model's have 48"
     ) as error:
         settle(odd, Workload(cache_type_k=CacheType.Q8_0), 4096)
-    assert error.value.hint == "use -ctk f16"
+    assert error.value.hint == "-ctk f16"
     assert settle(odd, Workload(cache_type_v=CacheType.Q8_0), 4096)
     with pytest.raises(UsageError, match="have 48") as error:
         settle(replace(odd, n_embd_head_k=64, n_embd_head_v=48), Workload(cache_type_v=CacheType.Q8_0), 4096)
-    assert error.value.hint == "use -ctv f16"
+    assert error.value.hint == "-ctv f16"
 
 
 def test_a_pool_says_what_one_request_gets() -> None:
