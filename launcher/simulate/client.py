@@ -33,7 +33,7 @@ from launcher.plan.oracle import (
     Refusal,
 )
 from launcher.simulate.deaths import describe_death, is_out_of_memory, is_refusal
-from launcher.simulate.limits import MOST_RESIDENT_BYTES, MOST_TRIALS, WATCH_S, Limits
+from launcher.simulate.limits import MOST_BYTES, MOST_TRIALS, WATCH_S, Limits
 from launcher.simulate.wire import (
     Json,
     answer_from,
@@ -78,13 +78,13 @@ class SimulatorPool:
         *,
         version: str | None = None,
         memory_limit_bytes: int = _MEMORY_LIMIT_BYTES,
-        resident_limit_bytes: int = MOST_RESIDENT_BYTES,
+        most_bytes: int = MOST_BYTES,
         timeout_s: float = _TIMEOUT_S,
     ) -> None:
         self._lib_dir = lib_dir.absolute()  # a worker runs in another folder
         self._version = version
         self._memory_limit_bytes = memory_limit_bytes
-        self._resident_limit_bytes = resident_limit_bytes
+        self._most_bytes = most_bytes
         self._timeout_s = timeout_s
         self._workers: dict[tuple[Device, ...], _Worker] = {}
 
@@ -172,7 +172,7 @@ class SimulatorPool:
         if worker is None:
             if len(self._workers) >= _MAX_WORKERS:
                 self._workers.pop(next(iter(self._workers))).end()
-            worker = _Worker(self._resident_limit_bytes)
+            worker = _Worker(self._most_bytes)
             setup = {
                 "lib_dir": str(self._lib_dir),
                 "version": self._version,
@@ -205,7 +205,7 @@ class _WorkerLost(Exception):
 class _Worker:
     """A process that answers each line with one line. `engine` names the llama.cpp it runs."""
 
-    def __init__(self, resident_limit_bytes: int) -> None:
+    def __init__(self, most_bytes: int) -> None:
         self.engine = ""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         self._process = subprocess.Popen(
@@ -218,7 +218,7 @@ class _Worker:
             env=_environment(os.environ),
         )
         self._unread = b""
-        self.limits = Limits(self._process.pid, most_bytes=resident_limit_bytes)
+        self.limits = Limits(self._process.pid, most_bytes=most_bytes)
 
     def ask(self, message: Json, timeout_s: float) -> Json:
         """Send `message` and return the reply. Raises _WorkerLost, after which the worker is gone."""

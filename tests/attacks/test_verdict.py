@@ -209,11 +209,11 @@ def test_an_error_of_llama_cpp_is_one_printable_line() -> None:
 class TestWorker:
     def test_more_memory_than_any_model_needs_is_no_answer(self, engine: Engine, tmp_path: Path) -> None:
         path = make_gguf(tmp_path / "kimi.gguf", "deepseek2", preset="kimi-k2.5", hollow=True)[0]
-        with SimulatorPool(engine.folder, resident_limit_bytes=40 * MIB) as simulators:
+        with SimulatorPool(engine.folder, most_bytes=20 * MIB) as simulators:
             answer = simulators.simulate(Question(model=str(path), devices=(), ctx_size=4096))
         assert isinstance(answer, Refusal)
         assert answer.is_unanswered
-        assert answer.reason.endswith("it needs more than 40.0 MiB of memory")
+        assert answer.reason.endswith("it needs more than 20.0 MiB of memory")
 
     def test_more_computing_than_any_model_needs_is_no_answer(
         self, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
