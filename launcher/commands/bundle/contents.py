@@ -44,9 +44,15 @@ LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
 OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
 SOFTWARE.
 """
+_CUDA_LICENSE = """\
+NVIDIA's libcudart, libcublas and libcublasLt: the CUDA Toolkit's End User License Agreement, whose
+attachment A names them as redistributable. Its text is not beside them: https://docs.nvidia.com/cuda/eula/
+"""
+# LICENSE is llama.cpp's, LICENSE-jsonhpp and CUDA_LICENSE.txt are of others
+_LICENSE = re.compile(r"(?:LICENSE(?:-([a-z0-9]{1,40}))?|([A-Z0-9]{1,40})_LICENSE)(?:\.txt)?")
 _LIBRARY = re.compile(r"lib[A-Za-z0-9_+-]+\.so(?:\.[0-9]+)*")
 _PROGRAMS = (SERVER, "llama-bench", "llama-fit-params", RPC_SERVER, "test-llama-archs")
-_MOST_LICENSE_BYTES = 1 << 20
+_MOST_LICENSE_BYTES, _MOST_LICENSES = 1 << 20, 20
 
 
 def check_sbom_library() -> None:
@@ -62,11 +68,7 @@ def check_sbom_library() -> None:
 def write_engine(engine: Engine, path: Path) -> None:
     """Write an engine's programs and libraries as a .tar.gz, the same for the same files."""
     # only what belongs to it: a llama-server of the system lies among other programs
-    files = [
-        entry
-        for entry in sorted(engine.folder.iterdir())
-        if entry.is_file() and (entry.name in _PROGRAMS or _LIBRARY.fullmatch(entry.name))
-    ]
+    files = [entry for entry in sorted(engine.folder.iterdir()) if entry.is_file() and _belongs(entry.name)]
     with (
         path.open("wb") as file,
         gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=1, mtime=0) as packed,
@@ -85,11 +87,23 @@ def write_engine(engine: Engine, path: Path) -> None:
                 archive.addfile(info, content)
 
 
+def _belongs(name: str) -> bool:
+    return name in _PROGRAMS or any(pattern.fullmatch(name) for pattern in (_LIBRARY, _LICENSE))
+
+
 def licenses_of(planned: Planned, engine: Engine) -> dict[str, bytes]:
-    """Return the texts by name: the engine's licence, and what model and profile say of theirs."""
-    own = next((path for path in sorted(engine.folder.glob("LICENSE*")) if path.is_file()), None)
-    text = _LLAMA_CPP_LICENSE.encode() if own is None else own.read_bytes()[:_MOST_LICENSE_BYTES]
-    return {f"{LICENSES}llama.cpp.txt": text, f"{LICENSES}model.txt": _model_license(planned).encode()}
+    """Return the texts by name: those of the engine, and what model and profile say of theirs."""
+    texts = {f"{LICENSES}model.txt": _model_license(planned).encode()}
+    for path in sorted(engine.folder.glob("*LICENSE*"))[:_MOST_LICENSES]:
+        named = _LICENSE.fullmatch(path.name)
+        if named is not None and path.is_file():
+            of = (named[1] or named[2] or "llama.cpp").lower()
+            with path.open("rb") as file:
+                texts[f"{LICENSES}{of}.txt"] = file.read(_MOST_LICENSE_BYTES)
+    texts.setdefault(f"{LICENSES}llama.cpp.txt", _LLAMA_CPP_LICENSE.encode())
+    if any(engine.folder.glob("libcublas.so*")):
+        texts.setdefault(f"{LICENSES}cuda.txt", _CUDA_LICENSE.encode())
+    return texts
 
 
 def license_name(planned: Planned) -> str | None:

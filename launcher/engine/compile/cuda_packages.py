@@ -24,6 +24,7 @@ UNPACKED_BYTES = 840 * MIB
 WITHOUT_DRIVER = ("-DGGML_CUDA_NO_VMM=ON",)  # else the engine needs libcuda.so.1 even for its --version
 # beside the engine, which loads them from there: RUNPATH is $ORIGIN
 LIBRARIES = ("libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13")
+LICENSE = "CUDA_LICENSE.txt"  # who passes these on has to pass it on as well
 
 _MANYLINUX = "py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64"
 _WHEELS = (
@@ -105,6 +106,8 @@ def _make_toolkit(toolkit: Path, packages_dir: Path, on_progress: OnProgress) ->
         on_progress(Step(phase="unpack", done=0, total=None, unit="s", job=archive.name))
         unpack_archive(archive, scratch / archive.name, _LIMITS)
         _merge(scratch / archive.name / _ROOT, scratch / "whole")
+        for text in (scratch / archive.name).glob("*.dist-info/licenses/License.txt"):
+            shutil.copyfile(text, scratch / "whole" / LICENSE)  # the same in every package
     whole = scratch / "whole"
     for name, to in _LINKS:
         (whole / name).symlink_to(to)
@@ -121,9 +124,11 @@ def settings_of(toolkit: Path) -> tuple[str, ...]:
 
 
 def copy_libraries(toolkit: Path, output: Path) -> None:
-    """Put the libraries beside the engine's own. Raises OSError."""
+    """Put the libraries and their licence beside the engine's own. Raises OSError."""
     for library in LIBRARIES:
         shutil.copy2(toolkit / "lib" / library, output / library)
+    if (toolkit / LICENSE).exists():  # toolkits of before have none
+        shutil.copyfile(toolkit / LICENSE, output / LICENSE)
 
 
 def _merge(part: Path, whole: Path) -> None:

@@ -49,6 +49,7 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 info.external_attr = 0o100744 << 16 if "bin/" in name else 0o100644 << 16
                 wheel.writestr(info, NVCC if name == "bin/nvcc" else name)
             wheel.writestr(f"{package.name}.dist-info/METADATA", "")
+            wheel.writestr(f"{package.name}.dist-info/licenses/License.txt", "NVIDIA's")
         return path
 
     monkeypatch.setattr(cuda_packages, "fetch_package", fetch)
@@ -69,7 +70,8 @@ def test_one_toolkit_is_made_of_them_once(tmp_path: Path, fetched: list[str]) ->
     output = tmp_path / "bin"
     output.mkdir()
     copy_libraries(toolkit, output)
-    assert sorted(path.name for path in output.iterdir()) == sorted(LIBRARIES)
+    assert sorted(path.name for path in output.iterdir()) == ["CUDA_LICENSE.txt", *sorted(LIBRARIES)]
+    assert (output / "CUDA_LICENSE.txt").read_text() == "NVIDIA's"
 
 
 def test_a_toolkit_that_was_made_half_is_made_anew(tmp_path: Path, fetched: list[str]) -> None:
