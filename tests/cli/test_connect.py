@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from launcher.gateway.running_address import written_down
 from tests.cli.shell import launcher
@@ -107,3 +108,19 @@ def test_ps_goes_on_until_it_is_interrupted(tmp_path: Path) -> None:
     process.stdout.read()
     process.stdout.close()
     assert process.wait(60) == 0
+
+
+def test_litellms_configuration_has_every_model_and_no_key(tmp_path: Path, gateway: Gateway) -> None:
+    nobody = typed(tmp_path, "export", "litellm")
+    assert nobody.returncode == 6
+    assert "no gateway answers" in nobody.stderr
+    with written_down(tmp_path / "launcher" / "state" / "gateway", gateway.url):
+        shown = typed(tmp_path, "export", "litellm")
+        with_name = typed(tmp_path, "export", "litellm", "a")
+    assert shown.returncode == 0, shown.stderr
+    written = yaml.safe_load(shown.stdout)
+    assert {each["model_name"] for each in written["model_list"]} == {"a", "b"}
+    params = written["model_list"][0]["litellm_params"]
+    assert (params["api_base"], params["api_key"]) == (f"{gateway.url}/v1", "os.environ/LAUNCHER_API_KEY")
+    assert with_name.returncode == 2
+    assert "all models" in with_name.stderr

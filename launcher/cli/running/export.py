@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,13 +22,26 @@ if TYPE_CHECKING:
     from launcher.commands.planned import PlanRequest
 
 
+class Kind(StrEnum):
+    """What is written: a server in a Format, or what stands before the gateway."""
+
+    SYSTEMD = "systemd"
+    COMPOSE = "compose"
+    KUBERNETES = "kubernetes"
+    SHELL = "shell"
+    LWS = "lws"
+    SBATCH = "sbatch"
+    SKYPILOT = "skypilot"
+    LITELLM = "litellm"
+
+
 def export(
     out: Output,
     kind: Annotated[
-        Format,
+        Kind,
         typer.Argument(
             metavar="FORMAT",
-            help="systemd, compose, kubernetes, shell, lws, sbatch or skypilot.",
+            help="systemd, compose, kubernetes, shell, lws, sbatch or skypilot; litellm: a proxy for serve.",
             show_default=False,
         ),
     ],
@@ -56,8 +71,14 @@ def export(
     ] = None,
 ) -> None:
     """Print a server for elsewhere: a deployment's, or one planned for a machine that is not here."""
-    if machine_options == MachineOptions():
-        text = _of_deployment(name, kind, image, as_planned=(plan_options, engine_options))
+    if kind is Kind.LITELLM:
+        if name is not None or machine_options != MachineOptions():
+            raise UsageError(
+                "export litellm writes all models of the gateway that runs", hint="launcher export litellm"
+            )
+        text = _of_gateway(out)
+    elif machine_options == MachineOptions():
+        text = _of_deployment(name, Format(kind), image, as_planned=(plan_options, engine_options))
     else:
         from launcher.commands.export.planned import Elsewhere
 
@@ -66,11 +87,29 @@ def export(
         keys = None if api_key_file is None else str(api_key_file)
         place = Elsewhere(folder=models, port=port, host=host, api_key_file=keys)
         with here_with_progress(out, offline=plan_options.offline) as here:
-            text = _planned(here, name, (plan_options, machine_options, engine_options), place, kind, image)
+            options = (plan_options, machine_options, engine_options)
+            text = _planned(here, name, options, place, Format(kind), image)
     if out.as_json:
         out.show({"format": kind, "text": text})
     else:
         out.write_file(text)
+
+
+def _of_gateway(out: Output) -> str:
+    """Write the configuration of a proxy before the gateway. Raises TryAgain if none runs."""
+    from launcher.gateway.config import read_gateway_config
+    from launcher.gateway.connect.litellm import KEY, MASTER_KEY, litellm_config
+    from launcher.gateway.connect.write import find_endpoint
+    from launcher.gateway.running_address import gateway_url
+    from launcher.system.settings import read_settings
+
+    settings = read_settings()
+    at = find_endpoint(gateway_url(settings, read_gateway_config(settings)), os.environ.get(KEY), None)
+    out.say(
+        f"note: it reads {KEY} (a key of launcher keys add; on loopback any) and {MASTER_KEY} (its own,"
+        " sk-...); then: litellm --config FILE"
+    )
+    return litellm_config(at)
 
 
 def _of_deployment(

@@ -205,16 +205,15 @@ def _librechat(at: Endpoint) -> tuple[Setting, ...]:
     return ((("endpoints", "custom", OURS), endpoint),)
 
 
-def _litellm(at: Endpoint) -> tuple[Setting, ...]:
+def litellm_models(at: Endpoint, key: str) -> list[dict[str, object]]:
     # docs.litellm.ai/docs/proxy/configs: rates, budgets and tenants are its business
-    models = [
+    return [
         {
             "model_name": model.name,
-            "litellm_params": {"model": f"openai/{model.name}", "api_base": at.v1, "api_key": at.any_key},
+            "litellm_params": {"model": f"openai/{model.name}", "api_base": at.v1, "api_key": key},
         }
         for model in at.models
     ]
-    return ((("model_list",), models),)
 
 
 def curl_line(at: Endpoint) -> str:
@@ -263,7 +262,8 @@ _ALL = (
         note="then restart LibreChat; from a container, 127.0.0.1 is the container itself",
     ),
     Client(
-        name="litellm", title="LiteLLM's proxy", form=Form.YAML, file=None, settings=_litellm,
+        name="litellm", title="LiteLLM's proxy", form=Form.YAML, file=None,
+        settings=lambda at: ((("model_list",), litellm_models(at, at.any_key)),),
         note="then start litellm --config FILE, with a master key of its own",
     ),
     Client(
