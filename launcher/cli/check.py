@@ -37,6 +37,12 @@ def check(
         int | None,
         typer.Option("--depth", min=0, max=1 << 24, help="Speeds after so many tokens.", show_default=False),
     ] = None,
+    from_disk: Annotated[
+        bool,
+        typer.Option(
+            "--from-disk", help="Experts beyond RAM may be read from the file: slow.", show_default=False
+        ),
+    ] = False,
     prompt: Annotated[
         int | None,
         typer.Option(
@@ -65,6 +71,7 @@ def check(
         machine=machine_choice(machine_options),
         peers=tuple(peer or ()),
         engine=engine_options.engine,
+        from_disk=from_disk,
         at=None if depth is None and prompt is None else Point(depth=depth or 0, prompt=prompt or 512),
     )
     with here_with_progress(out, offline=offline) as here:

@@ -58,6 +58,7 @@ class CheckRequest:
     peers: tuple[str, ...] = ()  # HOST:PORT=CARD, what the peers of `--rpc` have
     engine: Path | None = None
     at: Point | None = None  # where speeds are wanted
+    from_disk: bool = False  # experts that RAM has no room for may be read from the file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +138,7 @@ def check_command(here: Here, request: CheckRequest) -> Checked:
 def check_line(here: Here, bench: Bench, command: Command, request: CheckRequest) -> Checked:
     """Check a line that has been read."""
     with _open_line(here, bench, command, request.ref) as line:
-        verdict = line.check(command)
+        verdict = line.check(command, from_disk=request.from_disk)
         instead = Instead()
         if not verdict.fits:
             instead = plan_instead(
@@ -173,10 +174,10 @@ class _Line:
     companions: Companions
     notes: tuple[str, ...]
 
-    def check(self, command: Command) -> Check:
-        model, path = self.located.model, self.oracle.model
+    def check(self, command: Command, *, from_disk: bool = False) -> Check:
+        model, path, companions = self.located.model, self.oracle.model, self.companions
         return check_configuration(
-            command.configuration, model, self.machine, self.oracle, path, self.companions
+            command.configuration, model, self.machine, self.oracle, path, companions, from_disk=from_disk
         )
 
 

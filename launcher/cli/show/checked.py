@@ -71,6 +71,7 @@ def say_answer(checked: Checked) -> str:
         return f"no: llama-server would not load it: {verdict.refusal}"
     if not verdict.failures:
         fits = say_finding(verdict.finding, verdict.unverified)
+        fits += f", {format_bytes(verdict.paged_bytes)} from disk" if verdict.paged_bytes else ""
         return fits if checked.starts else f"{fits}, but {checked.engine} would not start with this line"
     first = verdict.failures[0]
     if verdict.fit_unknown is not None:

@@ -26,7 +26,6 @@ _NOT_COUNTED = {
     "--lora-scaled": "the adapter",
     "--control-vector": "the control vector",
     "--control-vector-scaled": "the control vector",
-    "-nr": "the host without repacked weights",
     "-mv": "the vocoder",
     "--moe-cache-mib": "the cache of experts",
 }

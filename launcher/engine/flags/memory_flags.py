@@ -235,6 +235,8 @@ HANDLERS: dict[str, Handler] = {
     "--op-offload": _fixed("op_offload", True),
     "--no-op-offload": _fixed("op_offload", False),
     "--no-host": _fixed("no_host", True),
+    "--repack": _fixed("repack", True),
+    "-nr": _fixed("repack", False),
     "--swa-full": _fixed("swa_full", True),
     "--embedding": _fixed("embedding", True),
     "--rerank": _rerank,

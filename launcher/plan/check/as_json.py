@@ -31,6 +31,7 @@ def check_json(value: Check) -> dict[str, Any]:
         "fit": _fit_json(value),
         "simulated_by": value.simulated_by,
         "unverified": value.unverified,
+        "paged_bytes": value.paged_bytes,  # of experts that are read from the file as they are used
         "failures": [
             {"where": failure.where, "stage": failure.stage, "missing_bytes": failure.missing_bytes}
             for failure in value.failures
@@ -59,6 +60,7 @@ def _settings_json(question: Question) -> dict[str, Any]:
         "kv_offload": question.kv_offload,
         "op_offload": question.op_offload,
         "no_host": question.no_host,
+        "repack": question.repack,
         "swa_full": question.swa_full,
         "overrides": [{"pattern": rule.pattern, "where": rule.where} for rule in question.overrides],
     }

@@ -24,19 +24,24 @@ from launcher.plan.check.fit import FitOutcome, FittedLine, LineOracle, fit_limi
 from launcher.plan.check.overruns import BudgetOverrun, find_overruns
 from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.memory.assign import Assignment, assign, lacking_on_peers
-from launcher.plan.memory.budget import Budgets, read_budgets
+from launcher.plan.memory.budget import Budgets, as_in_file, read_budgets
 from launcher.plan.memory.companion_memory import CompanionMemory, add_companions, size_companions
 from launcher.plan.memory.draft_memory import MainModel
 from launcher.plan.memory.estimate import count_question, demand_of_question
 from launcher.plan.memory.host_memory import ServerCaches, full_caches
-from launcher.plan.memory.ledger import Demand, with_shared_memory
+from launcher.plan.memory.ledger import Demand, with_paged, with_shared_memory
 from launcher.plan.memory.simulated import simulated_ledger
 from launcher.plan.memory.tables import describe_tables, table_of, tables_of_question
 from launcher.plan.memory.tensor_split import as_one_device, divide_assignment, divide_ledger, splits_tensors
+from launcher.plan.modes import LoadMode
 from launcher.plan.oracle import Answer, Question, Refusal
 from launcher.plan.plan import Finding, find
 from launcher.plan.reasons import describe_whole_texts
 from launcher.plan.rope import context_limit
+from launcher.units import format_bytes
+
+# ends a sentence on missing RAM
+FROM_DISK = "launcher check --from-disk counts experts as read from the file as they are used"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,7 @@ class Check:
     fit: FittedLine  # what `--fit` has made of the line that was given
     fit_unknown: str | None = None  # or why that is not known, where the line does not fit as it stands
     caches: ServerCaches | None = None
+    paged_bytes: int = 0  # of experts for which RAM has no room, and which are read from the file
     unverified: str | None = None  # why the simulator, which was asked, gave no answer for some of the rows
 
     @property
@@ -79,13 +85,22 @@ def check_configuration(
     oracle: LineOracle,
     path: str,
     companions: Companions = NO_COMPANIONS,
+    *,
+    from_disk: bool = False,
 ) -> Check:
     """Check one command line, as `--fit` leaves it; `path` is the model's first shard, or has its header.
 
-    A line that does not fit is told one flag that cures it, if one does. Raises UsageError for what
-    contradicts the machine or the model.
+    A line that does not fit is told one flag that cures it, if one does. With `from_disk` experts may be
+    read from the file as they are used. Raises UsageError for what contradicts the machine or the model.
     """
     verdict = _check_line(configuration, model, machine, oracle, path, companions)
+    if verdict.refusal is None and [failure.where for failure in verdict.failures] == [HOST]:
+        paged = _paged(verdict)
+        if paged and from_disk:
+            return paged
+        if paged:
+            first, *others = verdict.reasons
+            return replace(verdict, reasons=(f"{first}; {FROM_DISK}", *others))
     if not verdict.failures or verdict.refusal is not None or verdict.reasons[0].endswith(CURED):
         return verdict
     has_table = table_of(model.tensors) is not None
@@ -96,6 +111,24 @@ def check_configuration(
             first, *others = verdict.reasons
             return replace(verdict, reasons=(f"{first}; {flags}{CURED}", *others))
     return verdict
+
+
+def _paged(verdict: Check) -> Check | None:
+    """Return the verdict with what RAM has no room for read from the file; None where that cannot be."""
+    question, host = verdict.question, verdict.ledger[-1]
+    in_file = question.load_mode is LoadMode.MMAP and not question.locks_pages and not question.repack
+    experts, missing = verdict.assignment.share(HOST).expert_bytes, -host.free_bytes
+    if not in_file or missing > experts or any(device.shares_host_memory for device in question.devices):
+        return None
+    of_all = f"{format_bytes(missing)} of the {format_bytes(experts)} of experts on the host"
+    reason = f"RAM has no room for {of_all}: they are read from the file as they are used"
+    return replace(
+        verdict,
+        ledger=with_paged(verdict.ledger, missing),
+        failures=(),
+        paged_bytes=missing,
+        reasons=(reason, *verdict.reasons[1:]),
+    )
 
 
 def _check_line(
@@ -199,6 +232,7 @@ def _read_case(
 
     fit = fit_line(configuration, question_of(configuration), machine, oracle, companions)
     question = question_of(fit.configuration)
+    budgets = read_budgets(replace(machine, devices=devices), fit_limits(fit, devices))
     return _Case(
         configuration=fit.configuration,
         fit=fit,
@@ -206,7 +240,7 @@ def _read_case(
         architecture=architecture,
         tensor_names=names,
         machine=machine,
-        budgets=read_budgets(replace(machine, devices=devices), fit_limits(fit, devices)),
+        budgets=budgets if question.repack else as_in_file(budgets),
         question=question,
         answer=oracle.simulate(question),
     )

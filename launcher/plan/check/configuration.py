@@ -74,6 +74,7 @@ class Configuration:
     main_gpu: int = 0
     op_offload: bool = True
     no_host: bool = False
+    repack: bool = True
     kv_offload: bool = True
     load_mode: LoadMode | None = None  # None: auto
     lazy_mode: LazyMode = LazyMode.AUTO
@@ -203,6 +204,7 @@ def question_of_configuration(
         split_mode=split_mode,
         op_offload=configuration.op_offload,
         no_host=configuration.no_host,
+        repack=configuration.repack,
         kv_offload=configuration.kv_offload,
         load_mode=settled_load_mode(configuration, devices),
         lazy_mode=configuration.lazy_mode,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launcher.gguf.architecture import Architecture, read_architecture
 from launcher.gguf.model import ModelFile
@@ -19,7 +19,7 @@ from launcher.plan.forecast.turn import Forecast, Turn, forecast_turn
 from launcher.plan.memory.assign import Share
 from launcher.plan.memory.estimate import demand_of_question
 from launcher.plan.modes import SplitMode
-from launcher.plan.placement.pace import attention_of, caches_as_read, used_share
+from launcher.plan.placement.pace import attention_of, caches_as_read, paging_of, used_share
 from launcher.plan.placement.threads import choose_threads
 
 
@@ -74,7 +74,8 @@ def stages_of_check(
     if any(device.peer is not None for device in question.devices):
         return ()  # nobody has measured the network's delay
     architecture = read_architecture(model.metadata, model.tensors)
-    caches = caches_as_read(demand_of_question(question, architecture, model))
+    demand = demand_of_question(question, architecture, model)
+    caches = caches_as_read(demand)
     host = check.assignment.share(HOST)
     held_on_host = float(host.weights_bytes - host.looked_up_bytes)
     line = _Line(
@@ -91,7 +92,8 @@ def stages_of_check(
         _stage(line, share, processor_of(by_id[share.where]), first=index == 0)
         for index, share in enumerate(shares)
     ]
-    return (*stages, _stage(line, host, host_processor(machine, cores)))
+    paging = paging_of(demand, host.expert_bytes, check.paged_bytes, machine)
+    return (*stages, replace(_stage(line, host, host_processor(machine, cores)), paging=paging))
 
 
 def _stage(line: _Line, share: Share, processor: Processor, *, first: bool = False) -> Stage:

@@ -98,6 +98,11 @@ class Budgets:
         return min(left, self.pool_bytes - sum(n_bytes for _, n_bytes in taken))
 
 
+def as_in_file(budgets: Budgets) -> Budgets:
+    """Return the budgets of a host that keeps weights as they are in the file (--no-repack)."""
+    return replace(budgets, repacked_types=frozenset(), amx=False)
+
+
 def _repacked_types(machine: Machine) -> frozenset[GgmlType]:
     if amx.has_amx(machine.cpu):
         return _X86_REPACKS | amx.TYPES

@@ -11,7 +11,7 @@ from launcher.machine.machine import Device, Machine
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.companions import MTP, NO_COMPANIONS, Companions
 from launcher.plan.memory import ik
-from launcher.plan.memory.budget import Budgets, DeviceBudget, read_budgets
+from launcher.plan.memory.budget import Budgets, DeviceBudget, as_in_file, read_budgets
 from launcher.plan.memory.companion_memory import CompanionMemory, add_companions, size_companions
 from launcher.plan.memory.draft_memory import MainModel
 from launcher.plan.memory.host_memory import HostCaches, plan_caches
@@ -147,6 +147,22 @@ def arrange(
         resident = arrange(case, settled, replace(workload, from_disk=False), surplus)
         if resident.least_free(surplus) >= 0:
             return resident  # leaving a device out is better than reading from the disk
+        # what is read from the file has to be its pages: then nothing is repacked
+        budgets, every = as_in_file(case.budgets), as_in_file(case.all_budgets)
+        in_file = replace(case, budgets=budgets, all_budgets=every)
+        paged = _arrange_within(in_file, settled, workload, surplus)
+        if paged.placement.paged_bytes:
+            return paged
+    return _arrange_within(case, settled, workload, surplus)
+
+
+def _arrange_within(
+    case: PlanningCase,
+    settled: SettledParameters,
+    workload: Workload,
+    surplus: Mapping[str, int],
+) -> Arrangement:
+    """Arrange the model on all devices, or on fewer where the host lacks what they take of it."""
     parameters = replace(settled.parameters, n_rs_seq=case.companions.n_rs_seq)
     settled = replace(settled, parameters=parameters)
     demand = demand_of(case.architecture, case.weights, settled.parameters, workload.adapters)

@@ -52,16 +52,19 @@ def stages_of(demand: Demand, placement: Placement, machine: Machine, host: Proc
         for index, name in enumerate(placement.devices)
     ]
     host_stage = _host_stage(demand, spread, host, streamed)
-    return (*stages, replace(host_stage, paging=_paging(demand, spread, placement.paged_bytes, machine)))
+    held = host_experts(demand.weights, spread)
+    paging = paging_of(demand, held, placement.paged_bytes, machine)
+    return (*stages, replace(host_stage, paging=paging))
 
 
-def _paging(demand: Demand, spread: Spread, missing_bytes: int, machine: Machine) -> Paging | None:
+def paging_of(demand: Demand, held_bytes: int, missing_bytes: int, machine: Machine) -> Paging | None:
+    """Return how experts are read of which the host holds so many, and has no room for some."""
     if not missing_bytes:
         return None
     weights, n_expert = demand.weights, demand.architecture.n_expert
     measured = machine.store.fault_rate if machine.store else None
     return Paging(
-        n_bytes=host_experts(weights, spread),
+        n_bytes=held_bytes,
         missing_bytes=missing_bytes,
         piece_bytes=max(layer.largest_expert_bytes for layer in weights.layers) / max(n_expert, 1),
         rate=measured or _USUAL_DISK,
