@@ -20,6 +20,7 @@ _FIRST = re.compile(
     r"(mend|remove|move|rename|free|fetch|put|restore|copy|set|check|install|end|accept) |.* fetch (it|them)"
 )
 _AGAIN = re.compile(r"[,:]?( and| then)* ?run (it|the same command) again( later)?$")
+_REF = re.compile(r"(?<=launcher )(\w+) REF\b")
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*")
 _SECRET = re.compile(r"-e|-hft|--(env|key|api-key|hf-token)(=.*)?", re.DOTALL)
 _LONGEST = 300  # characters of a line that is typed again; a longer one is not read
@@ -31,7 +32,7 @@ def complete_hint(hint: str, typed: list[str], command: str, params: list[Any]) 
     `command` is the command meant (`launcher engine build`), `params` its parameters.
     """
     if _PROGRAM.search(hint):
-        return hint
+        return _with_ref(hint, typed, params)
     line = _mended(hint, typed, params)
     if line is not None:
         return line
@@ -40,6 +41,17 @@ def complete_hint(hint: str, typed: list[str], command: str, params: list[Any]) 
         first = _AGAIN.sub("", hint)
         return f"{first}, then: {again}" if first else again
     return f"{hint}: {command} --help"
+
+
+def _with_ref(hint: str, typed: list[str], params: list[Any]) -> str:
+    """Return the hint with the model that was typed for REF."""
+    if not any(param.name == "ref" for param in params):
+        return hint
+    words = typed[: typed.index("--")] if "--" in typed else typed
+    for option in [word for word in words if _OPTION.match(word)]:
+        words = _without(words, [option], params)
+    ref = _shown(words[1:2])
+    return _REF.sub(lambda found: f"{found[1]} {ref}", hint) if ref else hint
 
 
 def _mended(hint: str, typed: list[str], params: list[Any]) -> str | None:

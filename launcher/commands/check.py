@@ -45,7 +45,7 @@ from launcher.plan.plan import Finding, Plan, Shortfall
 from launcher.simulate.simulations import Simulations
 from launcher.system.settings import expand_home
 
-_ANOTHER_WAY = "launcher check REF -- names the model another way: user/repo:QUANT, an https URL, a path"
+_ANOTHER_WAY = "name it as user/repo:QUANT, an https URL or a path: launcher check REF -- llama-server …"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

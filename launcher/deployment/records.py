@@ -130,7 +130,7 @@ def require_record(folder: Path, name: str) -> Deployment:
         known = ", ".join(other.name for other in read_all(folder))
         raise NotFound(
             f"no deployment is called {name}; there is {known or 'none'}",
-            hint="launcher ps" if known else "launcher up MODEL",
+            hint="launcher ps" if known else "launcher up smollm2-135m",
         )
     return entry
 
@@ -141,7 +141,7 @@ def name_or_only(folder: Path, name: str | None) -> str:
         return name
     names = [entry.name for entry in read_all(folder)]
     if not names:
-        raise NotFound("nothing runs here", hint="launcher up MODEL")
+        raise NotFound("nothing runs here", hint="launcher up smollm2-135m")
     if len(names) > 1:
         raise UsageError(f"{len(names)} deployments are here: {', '.join(names)}", hint="launcher ps")
     return names[0]

@@ -29,6 +29,8 @@ def complete(hint: str, *typed: str) -> str:
     [
         ("launcher ps", "plan x", "launcher ps"),
         ("ls -l /x", "plan x", "ls -l /x"),
+        ("launcher plan REF --lock FILE", "plan -c 8k a/b:Q4 -- -ub 64", "launcher plan a/b:Q4 --lock FILE"),
+        ("launcher plan REF --lock FILE", "plan --locked", "launcher plan REF --lock FILE"),
         ("--gpu 3090:2", "plan x --gpu 3090x2 --ram 32G", "launcher plan x --ram 32G --gpu 3090:2"),
         ("--gpu 3090:2", "plan x --gpu=3090x2", "launcher plan x --gpu 3090:2"),
         ("-c 4096", "plan x --ctx-size 999 -- -ub 64", "launcher plan x -c 4096 -- -ub 64"),

@@ -143,3 +143,15 @@ def test_bare_launcher_on_a_terminal_recommends_and_in_a_pipe_helps(tmp_path):
     assert b"launcher recommend" in seen
     assert b"for chat on this machine" in seen or b"fits this machine" in seen
     assert type_(tmp_path).stdout.startswith("Usage: launcher")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [("search", "qwen3"), ("engine", "update"), ("plan", "user/repo:Q4_K_M", "--gpu", "3090", "--ram", "8G")],
+)
+def test_the_number_of_an_error_is_not_in_its_sentence(tmp_path, typed):
+    nobody = {"HF_ENDPOINT": "http://127.0.0.1:1", "LAUNCHER_RELEASES": "http://127.0.0.1:1"}
+    ran = launcher(*typed, **folders_in(tmp_path), **nobody)
+    assert ran.returncode == 6
+    assert "Connection refused" in ran.stderr
+    assert "Errno" not in ran.stderr

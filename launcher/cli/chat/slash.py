@@ -101,7 +101,10 @@ def _mode(conversation: Conversation, name: str) -> str:
         raise UsageError("this model has no profile, and modes are a profile's", hint="/set temperature 0.2")
     if not name:
         return ", ".join(mode.name for mode in profile.modes)
-    mode = pick_mode(profile, name)
+    try:
+        mode = pick_mode(profile, name)
+    except UsageError as error:
+        raise UsageError(error.message, hint=f"/mode {profile.modes[0].name}") from None
     for key, value in request_fields(mode).items():
         conversation.asked = conversation.asked.with_field(key, value)
     return f"mode {mode.name}"

@@ -66,7 +66,8 @@ class ProgressBars:
 
     def __exit__(self, *_: object) -> None:
         for (_phase, _job, file), task in self._tasks.items():
-            self._progress.update(task, visible=not file)  # only the sums stay on the screen
+            begun = self._progress.tasks[self._progress.task_ids.index(task)].completed > 0
+            self._progress.update(task, visible=begun and not file)  # only the sums stay on the screen
         self._progress.stop()
 
     def __call__(self, step: Step) -> None:
@@ -92,8 +93,9 @@ class ProgressBars:
         if key not in self._tasks:
             name = f"  {step.file.rpartition('/')[2]}" if step.file else f"{step.phase} {step.job}".rstrip()
             width = max(20, self._console.width - 60)  # beside the bar and the amount
-            shown = name if len(name) <= width else "  …" + name[3 - width :]
-            self._tasks[key] = self._progress.add_task(shown, unit=step.unit, text="", total=step.total)
+            if len(name) > width:  # of a file's name its end, where shards have their numbers
+                name = f"  …{name[3 - width :]}" if step.file else f"{name[: width - 1]}…"
+            self._tasks[key] = self._progress.add_task(name, unit=step.unit, text="", total=step.total)
         return self._tasks[key]
 
 
@@ -123,7 +125,7 @@ def _amount(task: Task) -> str:
     if task.fields["unit"] != "bytes":
         return f"{task.completed:.0f}/{task.total or 0:.0f} {text}"
     of = f" of {format_bytes(int(task.total))}" if task.total else ""  # not known before it is listed
-    words = [f"{format_bytes(int(task.completed))}{of}"]
+    words = [f"{format_bytes(int(task.completed))}{of}"] if task.completed or of else []
     if not task.finished and task.speed:
         words.append(f"{format_bytes(int(task.speed))}/s")
     if not task.finished and task.time_remaining:

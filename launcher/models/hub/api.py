@@ -84,7 +84,7 @@ def ask_search(query: str, most: int, endpoint: Endpoint) -> tuple[FoundRepo, ..
     with Reader(endpoint.policy) as reader:
         found = _read(reader, url, endpoint, lambda body, _: parse_search(body))
     if isinstance(found, Trouble):
-        raise why_not_read(found, endpoint=endpoint, repo=f"search for {query!r}")
+        raise why_not_read(found, endpoint=endpoint, repo=f"the search for {query!r}")
     return found[:most]
 
 

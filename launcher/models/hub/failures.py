@@ -11,7 +11,6 @@ from launcher.system.certificates import AUTHORITY_HINT
 from launcher.system.network.trouble import Trouble, TroubleKind
 
 _COMMIT = re.compile("[0-9a-f]{40}")
-_NUMBER = re.compile(r"\[Errno -?[0-9]+\] ")  # of an error of the operating system
 _REFUSALS = frozenset({TroubleKind.REFUSED, TroubleKind.LINK})
 _NO_REFUSAL = frozenset({None, 200, 206})  # it is we who refuse what came
 
@@ -34,8 +33,7 @@ def why_not_read(trouble: Trouble, *, endpoint: Endpoint, repo: str, what: str =
             message = f"{thing} cannot be read from {host}: {trouble.reason}"
         case TroubleKind.UNREACHABLE:
             hint = "check the network and HF_ENDPOINT, then run it again"
-            why = _NUMBER.sub("", trouble.reason)
-            message = f"{host} cannot be reached for {thing}: {why}"
+            message = f"{host} cannot be reached for {thing}: {trouble.reason}"
         case TroubleKind.BUSY:
             hint = "run it again in a minute"
             message = f"{host} answered {trouble.status} for {thing}"

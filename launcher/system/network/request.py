@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from launcher.system.network.trouble import Trouble, TroubleKind
 from launcher.units import printable
 
 _MOST_REDIRECTS = 6
+_NUMBER = re.compile(r"^\[(Errno |SSL: )?[-\w]+\] ")  # of an error of the operating system or of OpenSSL
 _LONGEST_REASON = 200
 # identity: a range counts the file's own bytes, not compressed ones
 _AGENT = {"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"}
@@ -130,6 +132,7 @@ def _with_user(url: str, own: str) -> str:
 def _first_line(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "it said nothing for too long"
-    # http.client quotes what the server sent
-    line = (str(error).strip().splitlines() or [""])[0][:_LONGEST_REASON] or type(error).__name__
+    # http.client quotes what the server sent; the number of an error says nothing to a person
+    words = _NUMBER.sub("", str(error).strip())
+    line = (words.splitlines() or [""])[0][:_LONGEST_REASON] or type(error).__name__
     return printable(line)

@@ -11,5 +11,5 @@ def test_several_are_stopped_at_once_and_each_that_is_not_there_is_named() -> No
     assert done.stderr.splitlines() == [
         "error: no deployment is called two; there is none",
         "error: no deployment is called one; there is none",
-        "hint: launcher up MODEL",
+        "hint: launcher up smollm2-135m",
     ]

@@ -7,8 +7,8 @@ from launcher.models.hub.failures import why_not_read
 from launcher.system.network.trouble import Trouble, TroubleKind
 
 
-def test_neither_a_commit_nor_an_error_number_is_in_the_sentence() -> None:
-    trouble = Trouble(kind=TroubleKind.UNREACHABLE, reason="[Errno -2] Name or service not known")
+def test_no_commit_is_in_the_sentence() -> None:
+    trouble = Trouble(kind=TroubleKind.UNREACHABLE, reason="Name or service not known")
     endpoint = endpoint_in_use()
     error = why_not_read(trouble, endpoint=endpoint, repo="user/repo", what="e4d4bafd" * 5)
     assert error.message == f"{endpoint.host} cannot be reached for user/repo: Name or service not known"
