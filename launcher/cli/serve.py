@@ -26,7 +26,7 @@ def serve(
     out: Output,
     refs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[REF]...", help="Load these at once, and keep them.", show_default=False),
+        typer.Argument(metavar="REF", help="Load these at once, and keep them.", show_default=False),
     ] = None,
     only: Annotated[bool, typer.Option("--only", help="Serve no other models than these.")] = False,
     host: Annotated[

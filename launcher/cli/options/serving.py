@@ -20,7 +20,7 @@ class ServeOptions:
         typer.Option("--name", help="Name of the deployment [default: the model's].", show_default=False),
     ] = None
     host: Annotated[
-        str, typer.Option("--host", help="Address to bind; not loopback needs --api-key-file.")
+        str, typer.Option("--host", help="Address to bind; --api-key-file if it is not loopback.")
     ] = "127.0.0.1"
     port: Annotated[
         int | None,

@@ -15,12 +15,12 @@ Ref = Annotated[
 ]
 OptionalRef = Annotated[
     str | None,
-    typer.Argument(metavar="[REF]", help=_REF_HELP, show_default=False, autocompletion=complete_ref),
+    typer.Argument(metavar="REF", help=_REF_HELP, show_default=False, autocompletion=complete_ref),
 ]
 Name = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NAME]",
+        metavar="NAME",
         help="The deployment; not needed when there is one.",
         show_default=False,
         autocompletion=complete_deployment,

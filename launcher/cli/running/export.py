@@ -51,7 +51,7 @@ def export(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME|REF]",
+            metavar="NAME|REF",
             help="The deployment; with --machine (or --gpu and --ram) a model.",
             show_default=False,
         ),

@@ -32,8 +32,12 @@ def logs(
         require_record(folder, chosen)  # raises NotFound for a name that nothing has
     log_lines = read_lines(path, last_lines=lines, ended=None if follow else lambda: True)
     if not out.as_json:
-        for line in log_lines:
-            out.write_untrusted(f"{_told_apart(line)}\n")
+        try:
+            for line in log_lines:
+                out.write_untrusted(f"{_told_apart(line)}\n")
+        except KeyboardInterrupt:  # that is how it ends
+            if not follow:
+                raise
         return
     if follow:  # it ends with Ctrl-C, when nothing can be printed any more
         raise UsageError("a log that goes on is not one JSON document", hint=f"launcher logs {chosen} --json")

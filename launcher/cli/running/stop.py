@@ -18,7 +18,7 @@ def stop(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME]...",
+            metavar="NAME",
             help="The deployments; not needed when there is one.",
             show_default=False,
             autocompletion=complete_deployment,

@@ -115,6 +115,7 @@ def _purchases(planned: Planned) -> list[str]:
         fits = say_finding(planned.plan.finding, planned.plan.unverified)
         sentences = [f"it fits ({fits}): nothing has to be bought"]
     elif not sentences:
-        sentences = [f"nothing of what was tried: {describe_tried_changes(planned.machine)}"]
+        tried = describe_tried_changes(planned.machine)
+        sentences = [f"none of these is enough: {tried}; another model: launcher recommend"]
     price = api_price(planned)
     return sentences if price is None else [*sentences, price]
