@@ -11,9 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +23,8 @@ from pathlib import Path
 from launcher.deployment.cluster.remote import Remote
 from launcher.deployment.cluster.seats import GangLayout, GangSpec, RankPlace, RankSeat, format_spec
 from launcher.deployment.process import MARKER
-from tests.deployment.cluster.machines import Lab, eventually, machines, own_engine_and_model, why_not
+from scripts.processes import running, wait_until
+from tests.deployment.cluster.machines import Lab, machines, own_engine_and_model, why_not
 
 PROMPT, ANSWER = 512, 64
 MIB = 1 << 20
@@ -122,22 +120,15 @@ def _gang(lab: Lab, server: Sequence[str], sha256: str, n_peers: int) -> tuple[s
 def _running(lab: Lab, argv: Sequence[str], port: int, best: Best) -> Iterator[None]:
     record = lab.head.home / "bench.json"
     record.parent.mkdir(exist_ok=True)
-    with (lab.folder / "bench.log").open("ab") as log:
-        process = subprocess.Popen(
-            lab.head.argv(*argv),
-            env={**os.environ, **lab.head.variables, MARKER: str(record)},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
     begin = time.monotonic()
-    try:
-        eventually(lambda: _get(lab, port, "/health", None) is not None)
+    with (
+        (lab.folder / "bench.log").open("ab") as log,
+        # its end is asked of the gang and of its llama-server, as a supervisor asks both
+        running(lab.head.argv(*argv), env={**lab.head.variables, MARKER: str(record)}, log=log) as process,
+    ):
+        wait_until(lambda: _get(lab, port, "/health", None) is not None, process)
         best.load_s = min(best.load_s, time.monotonic() - begin)
         yield
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)  # as a supervisor asks both: the gang, and its llama-server
-        process.wait(30)
 
 
 def _ask(lab: Lab, port: int, best: Best) -> None:

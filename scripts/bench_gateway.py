@@ -5,7 +5,8 @@ scripts/bench gateway [--litellm PROGRAM] [--minutes N]
 The engine is a fast fake: it sends server-sent events as an engine does, at a given rate, and stamps each with the
 time it was sent. Everything is a process of its own on this machine. llama-server's own router is measured with the
 same engine: it starts what lies at its own path, and that is the fake once the router runs. LiteLLM's proxy is
-measured where its program is named. With --minutes the gateway passes streams on for so long, and its memory is shown.
+measured where it is in the tests' cache or its program is named. With --minutes the gateway passes streams on for so
+long, and its memory is shown.
 """
 
 from __future__ import annotations
@@ -21,12 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median, quantiles
 
 import httptools
-import psutil
 import uvloop
 
 from launcher.deployment.ports import free_port
@@ -45,6 +45,8 @@ from launcher.gateway.ollama_pull import Disk
 from launcher.gateway.proxy import Proxy
 from launcher.machine.machine import Backend
 from launcher.system.settings import read_settings
+from scripts.processes import cpu_s, resident_mib, running, wait_until_open
+from tests.litellm_proxy import find_litellm
 
 RATE, CHUNKS = 50, 150
 Rivals = Mapping[str, tuple[Address, int]]  # where each answers, and its process
@@ -200,16 +202,16 @@ async def first_bytes(rivals: Rivals, streams: int, n: int = 320) -> dict[str, l
 
 
 async def measure(address: Address, streams: int, pid: int, n: int = CHUNKS, rate: float = RATE) -> str:
-    engines, process = Engines(), psutil.Process(pid)
-    before, began = sum(process.cpu_times()[:2]), time.perf_counter()
+    engines = Engines()
+    before, began = cpu_s(pid), time.perf_counter()
     results = await asyncio.gather(*(one(engines, address, n, rate) for _ in range(streams)))
-    wall, cpu = time.perf_counter() - began, sum(process.cpu_times()[:2]) - before
+    wall, cpu = time.perf_counter() - began, cpu_s(pid) - before
     engines.close()
 
     late = [value for _, values in results for value in values]
     return (
         f"{line(late)}   {cpu / (streams * n) * 1e6:7.1f} us {cpu / wall * 100:5.0f} % "
-        f"{process.memory_info().rss / (1 << 20):6.0f} MiB"
+        f"{resident_mib(pid):6.0f} MiB"
     )
 
 
@@ -229,8 +231,7 @@ async def compare(rivals: Rivals) -> None:
 async def stay(gateway: tuple[Address, int], minutes: float) -> None:
     """Pass streams on, some of which are left in the middle, and print the gateway's memory every minute."""
     (address, pid), engines = gateway, Engines()
-    process, ends = psutil.Process(pid), time.monotonic() + minutes * 60
-    told, n = 0.0, 0
+    told, n, ends = 0.0, 0, time.monotonic() + minutes * 60
 
     async def leave() -> None:
         with contextlib.suppress(TimeoutError):
@@ -242,7 +243,7 @@ async def stay(gateway: tuple[Address, int], minutes: float) -> None:
         n += 18
         if time.monotonic() - told >= 60:
             told = time.monotonic()
-            print(f"  {n:6} streams  {process.memory_info().rss / (1 << 20):6.1f} MiB", flush=True)
+            print(f"  {n:6} streams  {resident_mib(pid):6.1f} MiB", flush=True)
 
 
 def started(rounds: int = 5) -> str:
@@ -251,57 +252,47 @@ def started(rounds: int = 5) -> str:
     for _ in range(rounds):
         port = free_port("127.0.0.1")
         with tempfile.TemporaryDirectory() as home:
-            env = {**os.environ, "LAUNCHER_HOME": home}
             began = time.perf_counter()
             command = [sys.executable, "-m", "launcher", "serve", "--port", str(port), "--progress", "none"]
-            process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            uvloop.run(until_open([port]))
-            walls.append(time.perf_counter() - began)
-            cpus.append(sum(psutil.Process(process.pid).cpu_times()[:2]))
-            process.terminate()
-            process.wait()
+            # modules are compiled once, as those of an installed launcher are
+            env = {"LAUNCHER_HOME": home, "PYTHONDONTWRITEBYTECODE": ""}
+            with running(command, env=env) as process:
+                wait_until_open(port, process)
+                walls.append(time.perf_counter() - began)
+                cpus.append(cpu_s(process.pid))
     return f"`launcher serve` answers after {median(walls):.2f} s ({median(cpus):.2f} s of CPU), median of {rounds}"
 
 
-def start_router(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    """Start llama-server as a router whose model is the fake engine. Raises LauncherError without one."""
+@contextlib.contextmanager
+def router(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run llama-server as a router whose model is the fake engine. Raises LauncherError without one."""
     found = find_engine(None, None, read_settings().engines_dir, backend=lambda: Backend.CPU)
     program = folder / "llama-server"
     shutil.copy(found.path, program)
     (folder / "models").mkdir()
     (folder / "models" / "m.gguf").write_bytes(b"GGUF" + bytes(1020))
-    env = {**os.environ, "LD_LIBRARY_PATH": str(found.folder)}
     command = [str(program), "--models-dir", str(folder / "models"), "--port", str(port)]
-    router = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    uvloop.run(until_open([port]))
-    script = folder / "script"
-    bench = f"{shlex.quote(sys.executable)} {shlex.quote(str(Path(__file__).with_name('bench')))}"
-    # it is started with --host 127.0.0.1 --port PORT …
-    script.write_text(f'#!/bin/sh\nexec {bench} gateway engine "$4"\n')
-    script.chmod(0o755)
-    script.replace(program)
-    return router
+    with running(command, env={"LD_LIBRARY_PATH": str(found.folder)}) as process:
+        wait_until_open(port, process)
+        script = folder / "script"
+        bench = f"{shlex.quote(sys.executable)} {shlex.quote(str(Path(__file__).with_name('bench')))}"
+        # it is started with --host 127.0.0.1 --port PORT …
+        script.write_text(f'#!/bin/sh\nexec {bench} gateway engine "$4"\n')
+        script.chmod(0o755)
+        script.replace(program)
+        yield process
 
 
-def start_litellm(program: str, folder: Path, port: int, engine_port: int) -> subprocess.Popen[bytes]:
+@contextlib.contextmanager
+def litellm(program: Path, folder: Path, port: int, engine_port: int) -> Iterator[subprocess.Popen[bytes]]:
     config = folder / "litellm.json"
     params = {"model": "openai/m", "api_base": f"http://127.0.0.1:{engine_port}/v1", "api_key": "x"}
     config.write_text(json.dumps({"model_list": [{"model_name": "m", "litellm_params": params}]}))
-    command = [
-        program,
-        "--config",
-        str(config),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--num_workers",
-        "1",
-    ]
-    env = {**os.environ, "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    uvloop.run(until_open([port], limit_s=300))
-    return process
+    where = ("--host", "127.0.0.1", "--port", str(port), "--num_workers", "1")
+    env = {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
+    with running([str(program), "--config", str(config), *where], env=env) as process:
+        wait_until_open(port, process, limit_s=300)
+        yield process
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -312,7 +303,7 @@ def main(arguments: Sequence[str]) -> int:
         uvloop.run(run_gateway(int(arguments[1]), int(arguments[2])))
         return 0
     parser = argparse.ArgumentParser(prog="scripts/bench gateway")
-    parser.add_argument("--litellm", metavar="PROGRAM")
+    parser.add_argument("--litellm", type=Path, metavar="PROGRAM")
     parser.add_argument("--minutes", type=float, default=0.0)
     options = parser.parse_args(arguments)
     print(__doc__)
@@ -320,41 +311,24 @@ def main(arguments: Sequence[str]) -> int:
     ports = {name: free_port("127.0.0.1") for name in ("direct", "gateway", "router", "litellm")}
     again = [sys.executable, str(Path(__file__).with_name("bench")), "gateway"]
     processes: dict[str, subprocess.Popen[bytes]] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as programs:
+        folder = Path(programs.enter_context(tempfile.TemporaryDirectory()))
+        for name, *asked in (("direct", "engine"), ("gateway", "gateway", str(ports["direct"]))):
+            command = [*again, asked[0], str(ports[name]), *asked[1:]]
+            processes[name] = programs.enter_context(running(command))
+            wait_until_open(ports[name], processes[name])
         try:
-            processes["direct"] = subprocess.Popen([*again, "engine", str(ports["direct"])])
-            processes["gateway"] = subprocess.Popen(
-                [*again, "gateway", str(ports["gateway"]), str(ports["direct"])]
-            )
-            uvloop.run(until_open([ports["direct"], ports["gateway"]]))
-            try:
-                processes["router"] = start_router(Path(folder), ports["router"])
-            except LauncherError as error:
-                print(f"router   skipped: {error.message}")
-            if options.litellm:
-                start = start_litellm(options.litellm, Path(folder), ports["litellm"], ports["direct"])
-                processes["litellm"] = start
-            else:
-                print("litellm  skipped: name its program with --litellm")
-            rivals = {name: (Address("127.0.0.1", ports[name]), each.pid) for name, each in processes.items()}
-            uvloop.run(compare(rivals))
-            if options.minutes:
-                uvloop.run(stay(rivals["gateway"], options.minutes))
-        finally:
-            for process in processes.values():
-                process.terminate()
-                process.wait()
+            processes["router"] = programs.enter_context(router(folder, ports["router"]))
+        except LauncherError as error:
+            print(f"router   skipped: {error.message}")
+        program = options.litellm or find_litellm(read_settings().cache_dir, os.environ)
+        if program is not None:
+            start = litellm(program, folder, ports["litellm"], ports["direct"])
+            processes["litellm"] = programs.enter_context(start)
+        else:
+            print("litellm  skipped: python -m tests.litellm_proxy installs it")
+        rivals = {name: (Address("127.0.0.1", ports[name]), each.pid) for name, each in processes.items()}
+        uvloop.run(compare(rivals))
+        if options.minutes:
+            uvloop.run(stay(rivals["gateway"], options.minutes))
     return 0
-
-
-async def until_open(ports: Sequence[int], limit_s: float = 60.0) -> None:
-    async with asyncio.timeout(limit_s):
-        for port in ports:
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except OSError:
-                    await asyncio.sleep(0.02)
-                    continue
-                writer.close()
-                break

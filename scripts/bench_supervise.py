@@ -26,6 +26,7 @@ import psutil  # noqa: E402  after the path
 from launcher.deployment import claims  # noqa: E402
 from launcher.deployment.deploy import bring_up  # noqa: E402
 from launcher.deployment.identity import lives  # noqa: E402
+from launcher.deployment.ports import free_port  # noqa: E402
 from launcher.deployment.process import MARKER  # noqa: E402
 from launcher.deployment.record import Deployment  # noqa: E402
 from launcher.deployment.records import find_record, hold_start_if_free, read_all, state_path  # noqa: E402
@@ -35,6 +36,7 @@ from launcher.deployment.takedown import take_down, tidy  # noqa: E402
 from launcher.engine.find import read_engines  # noqa: E402
 from launcher.errors import LauncherError  # noqa: E402
 from launcher.system.settings import read_settings  # noqa: E402
+from scripts.processes import cpu_s, first_token_s, resident_mib  # noqa: E402
 from tests.serving import SMALL, a_request, fake_command, stub_model  # noqa: E402
 
 _STARTS = 7
@@ -223,26 +225,9 @@ def _engine() -> tuple[tuple[str, ...], Path | None]:
 
 
 def _by_hand(command: tuple[str, ...], model: Path) -> float:
-    """Start it, ask for one token as `up` does; seconds."""
-    from launcher.deployment.ports import free_port  # noqa: PLC0415
-    from launcher.engine.client import generate_token, is_loaded  # noqa: PLC0415  not before the clock is wanted
-
     port = free_port("127.0.0.1")
-    began = time.monotonic()
-    argv = [*command, "-m", str(model), "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        while not is_loaded(f"http://127.0.0.1:{port}"):
-            if server.poll() is not None:
-                raise SystemExit(f"llama-server ended with status {server.returncode}: {' '.join(argv)}")
-            time.sleep(0.01)
-        generate_token(f"http://127.0.0.1:{port}")
-        return time.monotonic() - began
-    finally:
-        server.kill()
-        server.wait()
+    where = ("--host", "127.0.0.1", "--port", str(port))
+    return first_token_s([*command, "-m", str(model), *where], f"http://127.0.0.1:{port}")
 
 
 def _supervised(folder: Path, command: tuple[str, ...], model: Path) -> float:
@@ -256,12 +241,11 @@ def _supervised(folder: Path, command: tuple[str, ...], model: Path) -> float:
 def _idle(folder: Path, command: tuple[str, ...], model: Path) -> None:
     deployment = bring_up(folder, a_request("m", command, model, keep_up=True))
     if deployment.supervisor is not None:
-        supervisor = psutil.Process(deployment.supervisor.pid)
-        before = sum(supervisor.cpu_times()[:2])
+        pid = deployment.supervisor.pid
+        before = cpu_s(pid)
         time.sleep(_IDLE_S)
-        used = sum(supervisor.cpu_times()[:2]) - before
-        memory = supervisor.memory_info().rss / (1 << 20)
+        used = cpu_s(pid) - before
         print(
-            f"supervisor: {memory:.0f} MiB, {100 * used / _IDLE_S:.3f} % of a CPU over {_IDLE_S:.0f} idle seconds"
+            f"supervisor: {resident_mib(pid):.0f} MiB, {100 * used / _IDLE_S:.3f} % of a CPU over {_IDLE_S:.0f} idle seconds"
         )
     take_down(folder, "m")

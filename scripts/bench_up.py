@@ -3,16 +3,13 @@
 scripts/bench up [REF] [ROUNDS]; the two are run in turns, so that a busy machine slows both.
 """
 
-import contextlib
 import json
 import statistics
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 
-POLL_S = 0.01
+from scripts.processes import first_token_s
 
 
 def main(arguments: list[str]) -> int:
@@ -22,7 +19,7 @@ def main(arguments: list[str]) -> int:
     stop()
     by_hand, launched = [], []
     for _ in range(rounds):
-        by_hand.append(time_by_hand(deployment["argv"], deployment["url"]))
+        by_hand.append(first_token_s(deployment["argv"], deployment["url"]))
         began = time.monotonic()
         up(ref)
         launched.append(time.monotonic() - began)
@@ -54,30 +51,3 @@ def up(ref: str) -> dict:
 
 def stop() -> None:
     launcher("stop", "bench-up")
-
-
-def time_by_hand(argv: list[str], url: str) -> float:
-    """Start the very command line, ask for one token as soon as the model is loaded."""
-    began = time.monotonic()
-    server = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        while not healthy(url):
-            time.sleep(POLL_S)
-        body = json.dumps({"prompt": "Hi", "n_predict": 1}).encode()
-        request = urllib.request.Request(f"{url}/completion", body, {"Content-Type": "application/json"})
-        urllib.request.urlopen(request).read()
-        return time.monotonic() - began
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def healthy(url: str) -> bool:
-    with (
-        contextlib.suppress(urllib.error.URLError, ConnectionError),
-        urllib.request.urlopen(f"{url}/health") as answer,
-    ):
-        return answer.status == 200
-    return False

@@ -26,7 +26,7 @@ def find_litellm(cache_dir: Path, env: Mapping[str, str]) -> Path | None:
 def install(cache_dir: Path) -> None:
     """Install it unless it is there. Raises CalledProcessError."""
     folder = _folder(cache_dir)
-    with exclusive(folder.with_suffix(".lock")):
+    with exclusive(folder.with_name(f"{folder.name}.lock")):
         if (folder / "bin" / "litellm").exists():
             return
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
