@@ -2,6 +2,7 @@
 
 scripts/bench gateway [--litellm PROGRAM] [--minutes N]
 
+The first byte is that of streams which all begin at once, and of one more beside as many that run.
 The engine is a fast fake: it sends server-sent events as an engine does, at a given rate, and stamps each with the
 time it was sent. Everything is a process of its own on this machine. llama-server's own router is measured with the
 same engine: it starts what lies at its own path, and that is the fake once the router runs. LiteLLM's proxy is
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import shlex
@@ -138,6 +140,7 @@ async def run_gateway(port: int, engine_port: int) -> None:
         AppOptions(doors=Doors(needs_key=False)),
     )
     await keeper.begin()
+    gc.freeze()  # as `launcher serve` does
     with server.open_port("127.0.0.1", port) as listening:
         await server.serve(app, listening, tls=None, on_ready=lambda _end: None)
 
@@ -201,6 +204,22 @@ async def first_bytes(rivals: Rivals, streams: int, n: int = 320) -> dict[str, l
     return found
 
 
+async def first_bytes_beside(address: Address, streams: int, n: int = 150) -> list[float]:
+    """Ask for one stream after the other while so many run."""
+    engines = Engines()
+    running_streams = [asyncio.create_task(one(engines, address, 100_000, RATE)) for _ in range(streams)]
+    await asyncio.sleep(0.5)
+    found = []
+    for _ in range(n):
+        found.append((await one(engines, address, 2, 1000))[0])
+        await asyncio.sleep(0.013)
+    for task in running_streams:
+        task.cancel()
+    await asyncio.gather(*running_streams, return_exceptions=True)
+    engines.close()
+    return found
+
+
 async def measure(address: Address, streams: int, pid: int, n: int = CHUNKS, rate: float = RATE) -> str:
     engines = Engines()
     before, began = cpu_s(pid), time.perf_counter()
@@ -216,13 +235,14 @@ async def measure(address: Address, streams: int, pid: int, n: int = CHUNKS, rat
 
 
 async def compare(rivals: Rivals) -> None:
-    print(f"{'':22} first byte, ms     a piece under way, ms  CPU a piece   core    memory")
-    print(f"{'':22} {'p50':>8} {'p99':>8} {'p50':>8} {'p99':>8}")
+    print(f"{'':22} first byte, ms    of one more, ms   a piece under way, ms  CPU a piece   core    memory")
+    print(f"{'':22} {'p50':>8} {'p99':>8} {'p50':>8} {'p99':>8} {'p50':>8} {'p99':>8}")
     for streams in (1, 16, 64):
         first = await first_bytes(rivals, streams)
         for name, (address, pid) in rivals.items():
+            beside = await first_bytes_beside(address, streams)
             rest = await measure(address, streams, pid)
-            print(f"{streams:3} streams {name:10} {line(first[name])} {rest}", flush=True)
+            print(f"{streams:3} streams {name:10} {line(first[name])} {line(beside)} {rest}", flush=True)
     print("64 streams at 200 pieces a second:")
     address, pid = rivals["gateway"]
     print(f"{64:3} streams {'gateway':10} {await measure(address, 64, pid, 1000, 200)}", flush=True)
