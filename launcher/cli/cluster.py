@@ -22,6 +22,9 @@ def add(
     program: Annotated[
         str, typer.Option("--launcher", metavar="COMMAND", help="How launcher is run there.")
     ] = "launcher",
+    zone: Annotated[
+        str, typer.Option("--zone", help="Machines of one zone fail together.", show_default=False)
+    ] = "",
     ssh_config: Annotated[
         Path | None,
         typer.Option("--ssh-config", metavar="FILE", help="ssh's config file for it.", show_default=False),
@@ -41,7 +44,7 @@ def add(
         raise UsageError("--launcher is empty", hint="--launcher launcher")
     config = None if ssh_config is None else str(ssh_config.absolute())
     with here_with_progress(out) as here:
-        seen = add_node(here, Remote(target=target, program=words, config=config), name)
+        seen = add_node(here, Remote(target=target, program=words, config=config), name, zone)
     out.show(node_json(seen), render_nodes([seen]))
 
 

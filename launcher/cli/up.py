@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from launcher.deployment.record import Deployment
 
 
+class Spread(StrEnum):
+    """What no two replicas share."""
+
+    ZONE = "zone"
+
+
 def up(
     ctx: typer.Context,
     plan_options: PlanOptions,
@@ -43,6 +50,21 @@ def up(
         bool,
         typer.Option("--cluster", help="On the machine of launcher cluster that holds it, or over several."),
     ] = False,
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            "--replicas",
+            min=1,
+            max=64,
+            metavar="N",
+            help="With --cluster: on N machines, under one name for launcher serve.",
+            show_default=False,
+        ),
+    ] = None,
+    spread: Annotated[
+        Spread | None,
+        typer.Option("--spread", help="Each replica in a zone of its own.", show_default=False),
+    ] = None,
     foreground: Annotated[
         bool,
         typer.Option("--foreground", help="Stay until it ends; Ctrl-C or SIGTERM ends it. For containers."),
@@ -50,6 +72,7 @@ def up(
 ) -> None:
     """Plan, pull and start a model in the background; returns when it has answered a token."""
     from launcher.cli.requests import is_vllm, up_request
+    from launcher.commands.cluster.replicas import ReplicasRequest, up_replicas
     from launcher.commands.cluster.there import ClusterRequest
     from launcher.commands.cluster.up import up_on_cluster
     from launcher.commands.foreground import stay_up
@@ -60,6 +83,7 @@ def up(
     decides = serve_options.mode is not None or serve_options.cpu or is_typed(ctx, PlanOptions)
     _check_source(ref, locked, asks_for_a_plan=bool(dry_run or ctx.obj or decides))
     _check_way(dry_run=dry_run, cluster=cluster, foreground=foreground, is_locked=locked is not None)
+    _check_replicas(replicas, spread, cluster=cluster)
     request = up_request(ref or "", plan_options, serve_options, engine_options, ctx.obj, locked=locked)
     if is_vllm(engine_options) and locked is None:
         _up_vllm(request, plan_options, out, starts=not dry_run, stays=foreground)
@@ -75,20 +99,27 @@ def up(
             planned = rehearse(here, request)
         elif cluster:
             words = tuple(spell(plan_options))
-            deployment = up_on_cluster(here, ClusterRequest(request=request, words=words, flags=ctx.obj))
+            wanted = ClusterRequest(request=request, words=words, flags=ctx.obj)
+            if replicas is None:
+                deployments = [up_on_cluster(here, wanted)]
+            else:
+                several = ReplicasRequest(cluster=wanted, replicas=replicas, one_a_zone=spread is not None)
+                deployments = list(up_replicas(here, several))
         else:
-            deployment = bring_model_up(here, request)
+            deployments = [bring_model_up(here, request)]
     if dry_run:
         typed = ["launcher", "up", ref or "", *spell(plan_options, serve_options, engine_options)]
         _show_rehearsed(planned, command_line(typed, ctx.obj), out)
     else:
-        _announce(out, deployment)
+        _announce(out, *deployments)
 
 
-def _announce(out: Output, deployment: Deployment) -> None:
+def _announce(out: Output, *deployments: Deployment) -> None:
     from launcher.cli.show.deployments import deployment_json, render_deployment
 
-    out.show(deployment_json(deployment), render_deployment(deployment))
+    documents = [deployment_json(each) for each in deployments]
+    document = documents[0] if len(documents) == 1 else documents
+    out.show(document, *map(render_deployment, deployments))
     sys.stdout.flush()  # the command may go on, and a pipe's reader waits for this
 
 
@@ -124,6 +155,16 @@ def _check_way(*, dry_run: bool, cluster: bool, foreground: bool, is_locked: boo
             "--cluster goes with neither --dry-run, --locked nor --foreground",
             hint="launcher plan REF --cluster plans only",
         )
+
+
+def _check_replicas(replicas: int | None, spread: Spread | None, *, cluster: bool) -> None:
+    """Raise UsageError for replicas that nothing could place."""
+    if replicas is not None and not cluster:
+        raise UsageError(
+            "--replicas are placed on machines of the cluster", hint="launcher up REF --cluster --replicas 2"
+        )
+    if spread is not None and replicas is None:
+        raise UsageError("--spread goes with --replicas", hint="launcher up REF --cluster --replicas 2")
 
 
 def _check_source(ref: str | None, locked: Path | None, *, asks_for_a_plan: bool) -> None:

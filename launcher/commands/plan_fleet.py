@@ -77,11 +77,12 @@ class FleetPlan:
         first, *others = self.machines
         best = first
         for name in others:
-            if self._turn_s(name) < self._turn_s(best) * (1.0 if best != first else _CLEARLY):
+            if self.turn_s(name) < self.turn_s(best) * (1.0 if best != first else _CLEARLY):
                 best = name
         return best
 
-    def _turn_s(self, name: str) -> float:
+    def turn_s(self, name: str) -> float:
+        """Return the forecast of one turn on a machine that holds a whole replica."""
         plan = self.whole(name).plan
         return math.inf if plan is None or plan.forecast is None else plan.forecast.turn_seconds.mid
 

@@ -17,6 +17,7 @@ ports.py             free ports
 process.py           start and end a process tree
 record.py            a deployment as a value and as JSON
 records.py           record files and their locks
+replicas.py          several deployments of one model
 seal.py              which records this launcher wrote
 start_supervisor.py  as a systemd unit or a process
 status.py            running, degraded, gone

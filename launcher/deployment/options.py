@@ -42,6 +42,7 @@ class SupervisorOptions:
     socket: str | None = None  # of a rank: where its server is reached (cluster/private_socket.py)
     node: str | None = None  # the machine of the cluster whose deployment of this name this is the way to
     nodes: tuple[str, ...] = ()  # those that ranks of this gang may be on
+    replica_of: str | None = None  # the name under which the gateway serves it beside others like it
     # True: the supervisor writes the log, and bounds it; false in records of launchers before 2026-12
     writes_log: bool = False
 
@@ -87,6 +88,7 @@ def parse_options(given: JsonObject) -> SupervisorOptions:
         socket=given.optional_text("socket"),
         node=given.optional_text("node"),
         nodes=given.texts("nodes") if given.has("nodes") else (),
+        replica_of=given.optional_text("replica_of"),
         writes_log=given.has("writes_log") and given.flag("writes_log"),
         passed=tuple(_variables(dict.fromkeys(given.texts("passed"), ""))) if given.has("passed") else (),
     )

@@ -23,11 +23,12 @@ class Servable:
 
     name: str
     ref: str  # what `up` is given
-    source: str  # config, profile, disk, or running
+    source: str  # config, profile, disk, running, or replicas
     size_bytes: int | None = None
     used_at: float | None = None
     modes: tuple[Mode, ...] = ()
     config: ModelConfig = ModelConfig()
+    replica_of: str | None = None  # it is asked for under this name
 
     @property
     def key(self) -> str:
@@ -72,6 +73,11 @@ class Catalogue:
         """Return the catalogue with what runs; a model that is known keeps its settings."""
         new = [servable for servable in running if servable.key not in self._by_key]
         return Catalogue([*self._by_key.values(), *new], self.config)
+
+    @property
+    def listed(self) -> tuple[Servable, ...]:
+        """The models that are shown: their replicas are not, one by one."""
+        return tuple(servable for servable in self if servable.replica_of is None)
 
     def get(self, key: str) -> Servable | None:
         return self._by_key.get(key)

@@ -18,14 +18,17 @@ from pathlib import Path
 import psutil
 
 from launcher.commands.claims import read_reserved, without_reserved
+from launcher.commands.cluster.membership import nodes_file
 from launcher.commands.engine import engine_or_none
 from launcher.commands.here import Here
 from launcher.commands.probe import look_once, probe
+from launcher.deployment.cluster.nodes import read_nodes
 from launcher.deployment.history import HistoryEntry, read_history
 from launcher.deployment.identity import Presence, ProcessId, find_presence
 from launcher.deployment.process import process_tree, read_activity
 from launcher.deployment.record import Deployment, Phase
 from launcher.deployment.records import find_record, make_private, read_all
+from launcher.deployment.replicas import draining
 from launcher.deployment.status import DeploymentState, read_status, with_its_server
 from launcher.deployment.takedown import take_down
 from launcher.engine.find import Engine
@@ -58,6 +61,9 @@ class Running:
     size_bytes: int
     sees: bool = False  # it takes images, or sounds
     problem: str | None = None  # why it cannot be asked
+    replica_of: str | None = None  # the name that it is asked for under, beside others like it
+    node: str | None = None  # the machine of the cluster that it is on; None: this one
+    is_draining: bool = False  # it takes nothing new while another replica can
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +195,19 @@ class Deployments:
             }
             if runs or _is_back_soon(entry):
                 found.append(self._running(entry))
+        if any(running.replica_of is not None for running in found):
+            draining = self._draining()
+            found = [
+                replace(each, is_draining=not draining.isdisjoint({each.name, each.node})) for each in found
+            ]
         return tuple(found)
+
+    def _draining(self) -> set[str | None]:
+        """Return the deployments and machines that take nothing new."""
+        names: set[str | None] = set(draining(self.folder))
+        with contextlib.suppress(LauncherError):  # a file that cannot be read is said to who changes it
+            names |= {node.name for node in read_nodes(nodes_file(self._here.settings)) if node.draining}
+        return names
 
     # ---- how ----
 
@@ -243,6 +261,8 @@ class Deployments:
             ctx_size=None if plan is None else plan.ctx_size,
             size_bytes=entry.model_bytes,
             sees=not {"--mmproj", "-mm"}.isdisjoint(entry.argv),
+            replica_of=entry.options.replica_of,
+            node=entry.options.node,
         )
 
     def _without_ours(self, machine: Machine) -> Machine:

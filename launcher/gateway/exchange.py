@@ -46,6 +46,7 @@ class Exchange:
     first_byte_s: float | None = None
     waited_s: float = 0.0
     status: int | None = None
+    asked: str | None = None  # the deployment that is asked: the model's, or a replica
     answered_by: str | None = None  # the host of an API elsewhere
     has_head: bool = False  # the engine has begun to answer: nothing is asked again
     n_bytes: int = 0

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 
 from launcher.errors import LauncherError
@@ -27,6 +27,7 @@ from launcher.gateway.admission.events import (
     LoadAsked,
     Measure,
     Plan,
+    Refusal,
     Refuse,
     Shrink,
     Stopped,
@@ -38,9 +39,10 @@ from launcher.gateway.admission.state import Bytes, Model, Phase, Policy, State
 from launcher.gateway.catalogue import Catalogue, Servable, Wanted
 from launcher.gateway.deployments import Deployments, Running
 from launcher.gateway.engine_http import is_open
-from launcher.gateway.look import adopted, compare, known_of, servable_of
+from launcher.gateway.look import adopted, compare, known_of, servables_of
 from launcher.gateway.moments import Moments
 from launcher.gateway.places import Place
+from launcher.gateway.replicas import Readers, Replica, choose_replica
 from launcher.gateway.threads import in_thread
 from launcher.gateway.ticket import Refused, Ticket
 from launcher.gateway.work import Work
@@ -73,6 +75,7 @@ class Keeper:
         self._looking = asyncio.Lock()
         self._reading = asyncio.Lock()
         self._looked = 0.0
+        self._readers = Readers()
 
     @property
     def places(self) -> Mapping[str, Place]:
@@ -110,6 +113,25 @@ class Keeper:
         else:
             ticket.admitted.cancel()
         self._apply(Ended(request=ticket.request, now=_now()))
+
+    def replicas(self, model: str) -> tuple[Running, ...]:
+        """Return the deployments that answer for a model: its own, and its replicas."""
+        return tuple(each for each in self.running.values() if model in {each.name, each.replica_of})
+
+    def choose(self, model: str, head: bytes, tried: Collection[str] = ()) -> str:
+        """Return the deployment to ask for a request that begins like this: a replica, or the model's own.
+
+        Raises Refused where it has replicas, and none is left.
+        """
+        replicas = [self._replica(each) for each in self.replicas(model)]
+        if not replicas and model not in self.state.models:
+            sentence = f"no replica of {model} is left (hint: launcher ps)"
+            raise Refused(Refusal.LOAD_FAILED, sentence, _BACK_S)
+        chosen = choose_replica(replicas, self._readers.find(model, head), tried)
+        if chosen is None or len(replicas) == 1:
+            return chosen or model
+        self._readers.note(model, head, chosen)
+        return chosen
 
     async def find(self, name: str | None) -> Wanted | None:
         """Return what a name means; looks first if `up` may have started it just now."""
@@ -154,9 +176,11 @@ class Keeper:
 
     def replace_catalogue(self, catalogue: Catalogue) -> None:
         """Serve these models from now on, beside what runs."""
-        self.catalogue = catalogue.with_running(servable_of(each) for each in self.running.values())
+        found = [servable for each in self.running.values() for servable in servables_of(each)]
+        self.catalogue = catalogue.with_running(found)
         for servable in self.catalogue:
-            if servable.key not in self.running:  # one that runs keeps the settings it was started with
+            # one that runs keeps the settings it was started with; of replicas each is one that runs
+            if servable.key not in self.running and servable.source != "replicas":
                 self._apply(Known(name=servable.key, model=self._settings(servable), now=_now()))
 
     async def look(self, since: float = math.inf) -> None:
@@ -208,11 +232,18 @@ class Keeper:
 
     # ---- how ----
 
+    def _replica(self, running: Running) -> Replica:
+        model, waiting = self.state.models.get(running.name), len(self.state.waits_for(running.name))
+        active, slots = (0, running.slots) if model is None else (model.n_active, model.slots)
+        is_ready = running.is_ready and model is not None and model.phase is Phase.READY
+        work = (active + waiting) / max(1, slots)
+        return Replica(name=running.name, work=work, is_ready=is_ready, is_draining=running.is_draining)
+
     def _adopt(self, running: Running) -> None:
         servable = self.catalogue.get(running.name)
         if servable is None:
-            servable = servable_of(running)
-            self.catalogue = self.catalogue.with_running([servable])
+            servable, *_ = servables = servables_of(running)
+            self.catalogue = self.catalogue.with_running(servables)
         self.running[running.name] = running
         settings = self._settings(servable)
         # what `up` started stays until `stop`

@@ -43,9 +43,13 @@ def compare(before: Known, models: Mapping[str, Model], found: Mapping[str, Runn
     )
 
 
-def servable_of(running: Running) -> Servable:
-    """Return the servable of a deployment that the catalogue does not have."""
-    return Servable(name=running.name, ref=running.model_id, source="running", size_bytes=running.size_bytes)
+def servables_of(running: Running) -> tuple[Servable, ...]:
+    """Return the servable of a deployment that the catalogue does not have, and that of all its replicas."""
+    ref, size, whole = running.model_id, running.size_bytes, running.replica_of
+    own = Servable(name=running.name, ref=ref, source="running", size_bytes=size, replica_of=whole)
+    if whole is None:
+        return (own,)
+    return own, Servable(name=whole, ref=ref, source="replicas", size_bytes=size)
 
 
 def adopted(settings: Model, running: Running, *, needs: Bytes, pinned: bool) -> Model:

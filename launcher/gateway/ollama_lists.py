@@ -24,8 +24,8 @@ def loaded(keeper: Keeper, allowed: frozenset[str] | None) -> list[dict[str, obj
     """List the models that are loaded."""
     rows = []
     for servable in served(keeper, allowed):
-        model = keeper.state.models.get(servable.key)
-        running = keeper.running.get(servable.key)
+        running = next(iter(keeper.replicas(servable.key)), None)
+        model = keeper.state.models.get(servable.key if running is None else running.name)
         if model is None or model.phase is not Phase.READY:
             continue
         idle = time.monotonic() - model.used_at
@@ -44,7 +44,7 @@ def loaded(keeper: Keeper, allowed: frozenset[str] | None) -> list[dict[str, obj
 
 def shown(keeper: Keeper, servable: Servable) -> dict[str, object]:
     """Return a model's page."""
-    running = keeper.running.get(servable.key)
+    running = next(iter(keeper.replicas(servable.key)), None)
     ctx_size = None if running is None else running.ctx_size
     context = {} if ctx_size is None else {"general.architecture": "gguf", "gguf.context_length": ctx_size}
     sees = running is not None and running.sees

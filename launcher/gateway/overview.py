@@ -57,6 +57,9 @@ def _model(keeper: Keeper, name: str, model: Model, now: float) -> dict[str, obj
         "state_s": None if moment is None else now - moment.since,
         "load_s": model.load_s,
         "progress": "" if moment is None else moment.words,
+        "replica_of": None if running is None else running.replica_of,
+        "node": None if running is None else running.node,
+        "draining": running is not None and running.is_draining,
         "needs_bytes": {place: n for place, n in model.needs.items() if not is_group(place)},
         "planned_bytes": dict(keeper.planned.get(name, {})) or None,
         "active": model.n_active,
@@ -104,7 +107,7 @@ def _memory(keeper: Keeper) -> dict[str, dict[str, object]]:
 
 def _request(keeper: Keeper, exchange: Exchange, now: float) -> dict[str, object]:
     seconds = now - exchange.began
-    model = keeper.state.models.get(exchange.model or "")
+    model = keeper.state.models.get(exchange.asked or "")
     if exchange.first_byte_s is not None:
         state = "answering"
     elif model is not None and model.phase is not Phase.READY:
@@ -113,6 +116,7 @@ def _request(keeper: Keeper, exchange: Exchange, now: float) -> dict[str, object
         state = "reading the prompt"
     return {
         "model": exchange.model,
+        "asked": exchange.asked,
         "path": exchange.target.decode("latin-1").partition("?")[0],
         "state": state,
         "seconds": seconds,

@@ -87,15 +87,17 @@ class Proxy:
     async def _answer_here(
         self, client: Client, exchange: Exchange, body: Body, *, may_comment: bool
     ) -> None:
-        name = exchange.model or ""
+        model, tried = exchange.model or "", set[str]()
         for attempt in range(_TRIES):
-            ticket = self._keeper.ask(name)
+            exchange.asked = self._keeper.choose(model, body.head, tried)
+            ticket = self._keeper.ask(exchange.asked)
             try:
                 await self._wait(client, exchange, ticket, may_comment=may_comment)
                 if await self._pass_on(client, exchange, body, is_last=attempt == _TRIES - 1):
                     return
             finally:
                 self._keeper.end(ticket)
+            tried.add(exchange.asked)
 
     async def _wait(self, client: Client, exchange: Exchange, ticket: Ticket, *, may_comment: bool) -> None:
         began = time.monotonic()
@@ -121,7 +123,7 @@ class Proxy:
 
     async def _pass_on(self, client: Client, exchange: Exchange, body: Body, *, is_last: bool) -> bool:
         """Ask the engine and pass its answer back; False if it has to be asked again."""
-        name = exchange.model or ""
+        name = exchange.asked or ""
         running = self._keeper.running.get(name)
         if running is None:
             if is_last:
@@ -149,7 +151,10 @@ class Proxy:
                     fresh = True
                     continue
                 self._engines.forget(running.address)
-                await self._keeper.until_ready(name, _RESTART_S)
+                if len(self._keeper.replicas(exchange.model or "")) > 1:
+                    await self._keeper.look()  # another one is asked at once
+                else:
+                    await self._keeper.until_ready(name, _RESTART_S)
                 return False
 
     async def _pass_back(self, client: Client, exchange: Exchange, engine: EngineConnection) -> None:

@@ -41,6 +41,11 @@ class Body:
         return None if length is None else length + self._added
 
     @property
+    def head(self) -> bytes:
+        """What has been read of it."""
+        return self._head
+
+    @property
     def can_be_sent_again(self) -> bool:
         return not self._streamed
 

@@ -33,6 +33,7 @@ class Answered:
 
     at: float  # seconds since 1970
     model: str | None
+    asked: str | None  # the deployment that answered: the model's, or a replica
     path: str
     answered_by: str | None  # the host of an API elsewhere
     status: int | None  # None: its client left before an answer began
@@ -98,6 +99,7 @@ def _answered(exchange: Exchange, prompt: int, answer: int) -> Answered:
     return Answered(
         at=time.time(),
         model=exchange.model,
+        asked=exchange.asked,
         path=exchange.target.decode("latin-1").partition("?")[0],
         answered_by=exchange.answered_by,
         status=exchange.status,
@@ -116,12 +118,12 @@ def models_json(keeper: Keeper, allowed: frozenset[str] | None) -> dict[str, obj
 
 
 def served(keeper: Keeper, allowed: frozenset[str] | None) -> Iterable[Servable]:
-    return (servable for servable in keeper.catalogue if servable.is_among(allowed))
+    return (servable for servable in keeper.catalogue.listed if servable.is_among(allowed))
 
 
 def model_json(keeper: Keeper, servable: Servable) -> dict[str, object]:
-    running = keeper.running.get(servable.key)
-    model = keeper.state.models.get(servable.key)
+    running = next(iter(keeper.replicas(servable.key)), None)
+    model = keeper.state.models.get(servable.key if running is None else running.name)
     ctx_size = None if running is None else running.ctx_size
     return {
         "id": servable.name,

@@ -31,6 +31,7 @@ def stop(
 
     from launcher.commands.cluster.stop import stop_elsewhere
     from launcher.deployment.records import find_record, name_or_only, read_all
+    from launcher.deployment.replicas import with_replicas
     from launcher.deployment.takedown import take_down
     from launcher.system.settings import read_settings
 
@@ -41,7 +42,7 @@ def stop(
     if everything:
         chosen = [entry.name for entry in read_all(folder)]
     else:
-        chosen = list(dict.fromkeys(names or ())) or [name_or_only(folder, None)]
+        chosen = list(dict.fromkeys(with_replicas(folder, names or ()))) or [name_or_only(folder, None)]
     stopped, errors = [], []
     for name in chosen:
         try:

@@ -14,6 +14,7 @@ from launcher.deployment.cluster.nodes import (
     Node,
     change_nodes,
     check_node_name,
+    check_zone,
     find_node,
     read_nodes,
 )
@@ -51,20 +52,27 @@ class NodeAnswer:
         is_draining = self.node is not None and self.node.draining
         if self.description is None or is_draining:
             return None
-        return Member(name=self.name, machine=self.description.machine)
+        zone = "" if self.node is None else self.node.zone
+        return Member(name=self.name, machine=self.description.machine, zone=zone)
 
 
 def nodes_file(settings: Settings) -> Path:
     return settings.state_dir / "cluster.json"
 
 
-def add_node(here: Here, remote: Remote, name: str | None) -> NodeAnswer:
+def add_node(here: Here, remote: Remote, name: str | None, zone: str = "") -> NodeAnswer:
     """Ask the machine what it is, and remember it. Raises TryAgain, NotFound, UsageError."""
     check_target(remote.target)
     chosen = check_node_name(name or remote.target.rpartition("@")[2])
     file = nodes_file(here.settings)
     described = _ask(remote, chosen)
-    node = Node(name=chosen, remote=remote, machine=described.text, engine_sha256=described.engine_sha256)
+    node = Node(
+        name=chosen,
+        remote=remote,
+        machine=described.text,
+        engine_sha256=described.engine_sha256,
+        zone=check_zone(zone),
+    )
 
     def change(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
         if any(other.remote.target == remote.target and other.name != chosen for other in nodes):

@@ -74,7 +74,9 @@ def _lead_to(here: Here, request: UpRequest, named: Named, node: Node, there: De
             env=env,
             port=request.port,
             engine_path=Path(ssh),
-            options=SupervisorOptions(keep_up=True, node=node.name, env=agent, check_s=_CHECK_S),
+            options=SupervisorOptions(
+                keep_up=True, node=node.name, replica_of=request.replica_of, env=agent, check_s=_CHECK_S
+            ),
         ),
         on_progress=here.on_progress,
     )

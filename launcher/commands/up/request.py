@@ -38,6 +38,8 @@ class UpRequest:
     keep_up: bool = True
     # go on where the engine cannot use the GPU that a plan may count on
     cpu_alone: bool = False
+    # the name that the gateway serves it under, beside others like it
+    replica_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,6 +133,7 @@ def _options(here: Here, attempt: Attempt, launchable: Launchable, rescue: Rescu
     return SupervisorOptions(
         keep_up=request.keep_up and request.retry,
         engine_pin=request.plan.pinned_by,
+        replica_of=request.replica_of,
         canary=request.canary,
         memory_bytes=_memory_limit(attempt, launchable),
         history=str(here.settings.history_file.absolute()),

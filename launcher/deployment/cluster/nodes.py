@@ -33,6 +33,7 @@ class Node:
     machine: str  # as it was last seen, in the form of `probe --save`
     engine_sha256: str | None
     draining: bool = False  # nothing new is placed there
+    zone: str = ""  # machines that fail together
 
 
 def check_node_name(name: str) -> str:
@@ -42,6 +43,15 @@ def check_node_name(name: str) -> str:
             hint="launcher cluster add user@host --name box",
         )
     return name
+
+
+def check_zone(zone: str) -> str:
+    if zone and not _NAME.fullmatch(zone):
+        raise UsageError(
+            f"{zone[:80]!r} is no name for a zone: letters, digits, '.' and '-'",
+            hint="launcher cluster add user@host --zone rack-1",
+        )
+    return zone
 
 
 def read_nodes(file: Path) -> tuple[Node, ...]:
@@ -93,6 +103,7 @@ def _as_json(node: Node) -> dict[str, object]:
         "machine": node.machine,
         "engine_sha256": node.engine_sha256,
         "draining": node.draining,
+        "zone": node.zone,
     }
 
 
@@ -100,6 +111,7 @@ def _node(given: JsonObject) -> Node:
     name, machine = given.text("name"), given.text("machine")
     try:
         check_node_name(name)
+        zone = check_zone(given.optional_text("zone") or "")
         remote = read_remote(given)
     except UsageError as error:
         raise Malformed(error.message) from error
@@ -111,4 +123,5 @@ def _node(given: JsonObject) -> Node:
         machine=machine,
         engine_sha256=given.optional_text("engine_sha256"),
         draining=given.flag("draining"),
+        zone=zone,
     )

@@ -1,0 +1,198 @@
+"""Replicas on machines that are network namespaces, behind a real gateway: lost, drained, started again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.engine.find import Engine
+from tests.conftest import missing
+from tests.deployment.cluster.machines import Lab, machines, why_not
+from tests.deployment.cluster.machines import eventually as wait_for
+
+eventually = partial(wait_for, limit_s=60.0)
+pytestmark = pytest.mark.engine
+_PORT = 8080
+_ANSWER_S = 90.0
+
+
+@dataclass
+class Door:
+    """The gateway on the head's machine, and people who ask it."""
+
+    lab: Lab
+    process: subprocess.Popen[bytes] | None = None
+    answered: list[int] = field(default_factory=list)  # statuses
+    lost: list[str] = field(default_factory=list)
+    end: threading.Event = field(default_factory=threading.Event)
+
+    def open(self) -> None:
+        head = self.lab.head
+        command = head.argv(sys.executable, "-m", "launcher", "serve", "--port", str(_PORT))
+        env = {**os.environ, **head.variables}
+        self.process = subprocess.Popen([*command, "--progress", "none"], env=env, stdout=subprocess.DEVNULL)
+        eventually(lambda: self.asked("/v1/models") is not None)
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+
+    def asked(self, path: str, body: dict[str, object] | None = None) -> Any:
+        """Ask on the head's machine; return the JSON, or None where there is no answer."""
+        with ThreadPoolExecutor(1, initializer=self.lab.head.enter) as there:
+            return there.submit(self._ask, path, body).result()
+
+    def _ask(self, path: str, body: dict[str, object] | None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{_PORT}{path}", data)
+        request.add_header("Content-Type", "application/json")
+        try:
+            with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:
+                self.answered.append(answer.status)
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            self.lost.append(f"{error.code} {error.read()[:200]!r}")
+        except OSError as error:
+            self.lost.append(str(error))
+        return None
+
+    def states(self) -> dict[str, str]:
+        """Return the states of replicas by name."""
+        seen = self.asked("/gateway/status") or {"models": []}
+        return {each["name"]: each["state"] for each in seen["models"] if each["replica_of"]}
+
+    @contextlib.contextmanager
+    def people(self, count: int = 3) -> Iterator[None]:
+        """Have so many people ask one thing after the other meanwhile."""
+        self.answered.clear()
+        self.lost.clear()
+        self.end.clear()
+
+        def go_on(number: int) -> None:
+            turn = 0
+            while not self.end.is_set():
+                self._ask("/v1/completions", question(f"{number}, {turn}", 16))
+                turn += 1
+
+        with ThreadPoolExecutor(count, initializer=self.lab.head.enter) as crowd:
+            for number in range(count):
+                crowd.submit(go_on, number)
+            try:
+                yield
+            finally:
+                self.end.set()
+
+
+def question(words: str, n_tokens: int) -> dict[str, object]:
+    text = f"Say {words} in other words. " * 3
+    return {"model": "smol", "prompt": text, "max_tokens": n_tokens, "temperature": 0, "ignore_eos": True}
+
+
+@pytest.fixture
+def lab(tmp_path: Path, engine: Engine) -> Iterator[Lab]:
+    if (problem := why_not()) is not None:
+        pytest.skip(problem)
+    if not (engine.folder / "ggml-rpc-server").exists():
+        raise missing("this engine has no ggml-rpc-server")
+    with machines(tmp_path, engine, 2) as lab:
+        for peer in lab.peers:
+            lab.join(peer)
+        yield lab
+
+
+@pytest.fixture
+def door(lab: Lab, default_model: Path) -> Iterator[Door]:
+    words = (str(default_model), "--cluster", "--replicas", "2", "--name", "smol", "-c", "1024")
+    up = lab.head.launcher("up", *words)
+    assert [each["name"] for each in up] == ["smol.1", "smol.2"]
+    assert [each["options"]["node"] for each in up] == ["box1", "box2"]
+    door = Door(lab)
+    try:
+        door.open()
+        eventually(lambda: door.states() == {"smol.1": "ready", "smol.2": "ready"})
+        yield door
+    finally:
+        door.close()
+
+
+def test_replicas_are_one_name_and_a_lost_machine_costs_what_it_was_answering(door: Door) -> None:
+    listed = [each["id"] for each in door.asked("/v1/models")["data"]]
+    assert "smol" in listed
+    assert not {"smol.1", "smol.2"} & set(listed)
+    with door.people():
+        eventually(lambda: len(door.answered) > 6)
+        before = Counter(each["asked"] for each in door.asked("/gateway/status")["answered"])
+        assert {"smol.1", "smol.2"} <= set(before)
+
+        door.lab.peers[0].lose_power()
+
+        n = len(door.answered)
+        eventually(lambda: len(door.answered) > n + 10)
+    # at most those that were on it: one for each who asked
+    assert len(door.lost) <= 3, door.lost
+
+
+def test_a_drained_machine_gets_no_new_requests_and_none_is_lost(door: Door) -> None:
+    with door.people():
+        eventually(lambda: len(door.answered) > 4)
+        door.lab.head.launcher("cluster", "drain", "box1")
+        time.sleep(5)
+        n = len(door.answered)
+        eventually(lambda: len(door.answered) > n + 8)
+        on = {each["asked"] for each in door.asked("/gateway/status")["requests"]} - {None}
+        assert on <= {"smol.2"}
+    assert door.lost == []
+
+
+def test_they_are_started_again_one_after_the_other_and_none_is_lost(door: Door) -> None:
+    pids = {each.pid for peer in door.lab.peers for each in peer.processes("llama-server -m")}
+    with door.people():
+        eventually(lambda: len(door.answered) > 4)
+        door.lab.head.launcher("restart", "smol")
+    after = {each.pid for peer in door.lab.peers for each in peer.processes("llama-server -m")}
+    assert len(after) == 2
+    assert not pids & after
+    assert door.lost == []
+
+
+def test_another_gateway_takes_them_over_and_no_engine_is_started_again(door: Door) -> None:
+    pids = {each.pid for peer in door.lab.peers for each in peer.processes("llama-server -m")}
+    assert door.process is not None
+    door.process.kill()
+    door.process.wait()
+    door.open()
+    eventually(lambda: door.states() == {"smol.1": "ready", "smol.2": "ready"})
+    assert door.asked("/v1/completions", question("it", 4)) is not None
+    assert pids == {each.pid for peer in door.lab.peers for each in peer.processes("llama-server -m")}
+
+
+def test_more_than_there_are_machines_are_refused_and_a_name_stops_all(
+    door: Door, default_model: Path
+) -> None:
+    words = (str(default_model), "--cluster", "--name", "smol", "-c", "1024")
+    refused = door.lab.head.launcher("up", *words, "--replicas", "4")
+    assert refused["error"]["code"] == "does_not_fit"
+    assert "and there are 3" in refused["error"]["message"]
+    assert [each["name"] for each in door.lab.head.launcher("ps")] == ["smol.1", "smol.2"]
+    again = door.lab.head.launcher("up", *words, "--replicas", "2")
+    assert [each["name"] for each in again] == ["smol.1", "smol.2"]
+    door.lab.head.launcher("stop", "smol")
+    assert door.lab.head.launcher("ps") == []
+    eventually(lambda: not any(peer.processes("llama-server -m") for peer in door.lab.peers))
