@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from launcher.cli.show.tables import grid, line
+from launcher.cli.show.tables import Roomy, line
 from launcher.deployment.history import HistoryEntry
 from launcher.units import format_bytes
+
+_MINUTE = 16  # characters of a time, up to its minute
 
 
 def render_history(entries: Sequence[HistoryEntry]) -> RenderableType:
@@ -25,16 +27,16 @@ def render_history(entries: Sequence[HistoryEntry]) -> RenderableType:
             for where, planned, seen in entry.rows
             if seen
         )
-        when = entry.at.replace("T", " ").removesuffix("+00:00")
+        when = entry.at.replace("T", " ")[:_MINUTE]
         rows.append((when, entry.name, entry.outcome, load, seen or "?"))
         notes += [f"{when} {entry.name}: {entry.cause}"] if entry.cause else []
         notes += [f"{when} {entry.name}: {entry.step}"] if entry.step else []
-    listed = grid(
-        ("at (UTC)", "name", "outcome", "load", "weights and buffers: seen of planned"),
-        rows,
-        right=frozenset({"load"}),
+    headers = ("at (UTC)", "name", "outcome", "load", "seen of planned")
+    listed = Roomy(headers=headers, rows=rows, first=2, right=frozenset({"load"}))
+    legend = (
+        "seen, planned: weights and buffers; seen by llama-server's own log, a mapped file counted whole; "
+        "ps shows what is resident"
     )
-    legend = "seen: by llama-server's own log, a mapped file counted whole; ps shows what is resident"
     return Group(listed, *(line(note) for note in (*notes, legend)))
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.padding import Padding
+from rich.console import RenderableType
 from rich.text import Text
 
-from launcher.cli.show.tables import grid, line
+from launcher.cli.show.tables import Roomy
 from launcher.gguf.file_names import model_name
 from launcher.models.kept.stored_model import YOURS, StoredModel
 from launcher.units import format_bytes
 
 _HEADERS = ("model", "size", "state", "used", "store")
-_UNBOUND = 10_000  # columns: how wide a table would like to be
 
 
 def render_stored_models(models: Iterable[StoredModel], *, now: float) -> RenderableType:
@@ -32,23 +29,7 @@ def render_stored_models(models: Iterable[StoredModel], *, now: float) -> Render
     ]
     if not rows:
         return Text("no model is here: launcher pull MODEL")
-    return _Models(rows)
-
-
-@dataclass(frozen=True, slots=True)
-class _Models:
-    """A row for each model; where the console is too narrow, what is known of it is below its name."""
-
-    rows: Sequence[tuple[str, ...]]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = grid(_HEADERS, self.rows, right=frozenset({"size"}))
-        if table.__rich_measure__(console, options.update(width=_UNBOUND)).maximum <= options.max_width:
-            yield table
-            return
-        for name, *known in self.rows:  # a name is typed: it is not to be broken
-            yield line(name)
-            yield Padding(line("  ".join(known)), (0, 0, 0, 4), expand=False)
+    return Roomy(headers=_HEADERS, rows=rows, right=frozenset({"size"}))  # a name is typed
 
 
 def _is_by_file(model: StoredModel) -> bool:

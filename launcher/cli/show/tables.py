@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from rich import box
-from rich.console import RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +15,7 @@ from rich.text import Text
 from launcher.units import one_line
 
 _BAR_WIDTH = 12
+_UNBOUND = 10_000  # columns: how wide a table would like to be
 _MAX_CELL = 4096  # characters: a name of a model file can be longer
 
 
@@ -49,6 +51,25 @@ def grid(
     for row in rows:
         table.add_row(*(line(cell) for cell in row))
     return table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roomy:
+    """A table whose first columns are never folded: where they leave no room, the others are below them."""
+
+    headers: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    first: int = 1  # how many columns
+    right: frozenset[str] = frozenset()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = grid(self.headers, self.rows, right=self.right)
+        if table.__rich_measure__(console, options.update(width=_UNBOUND)).maximum <= options.max_width:
+            yield table
+            return
+        for row in self.rows:
+            yield line("  ".join(row[: self.first]))
+            yield Padding(line("  ".join(row[self.first :])), (0, 0, 0, 4), expand=False)
 
 
 def bar(used: int, budget: int, width: int = _BAR_WIDTH) -> str:

@@ -18,3 +18,16 @@ def test_at_80_columns_a_url_stays_whole(capsys: pytest.CaptureFixture[str]) -> 
     assert max(len(line) for line in lines) <= 80
     assert sum(url in line for line in lines) == 1
     assert any("746.1 MiB" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [30, 50, 80])
+def test_first_columns_are_whole_and_the_others_below_them_where_there_is_no_room(width: int) -> None:
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(
+            tables.Roomy(headers=("at", "name", "x"), rows=[("16:02", "a-name-to-type", "y" * 20)], first=2)
+        )
+    text = captured.get()
+    assert ("16:02  a-name-to-type\n    yyyy" in text) == (width == 30)
+    assert "a-name-to-type" in text
+    assert all(len(line.rstrip()) <= width for line in text.splitlines())
