@@ -13,6 +13,7 @@ _KEPT = (
     r"norm|bias|sinks|ffn_gate_inp|exp_probs|rope_f|ssm_(conv1d|dt|a$|alpha|beta)|scale|token_types"
     r"|position_embd|^cls"
 )
+_HALF = r"per_layer_model_proj"  # tensor_allows_quantization: "not too big so keep them as it is"
 _LATENT = r"attn_[kv]_b\.weight"  # small, and kept at 8 bits by all makers looked at
 _RISING = (
     T.IQ1_S, T.IQ1_M, T.IQ2_XXS, T.IQ2_XS, T.Q2_K, T.IQ3_XXS, T.Q3_K, T.IQ4_XS, T.Q4_K, T.Q5_K, T.Q6_K,
@@ -45,27 +46,27 @@ def is_uniform(label: str) -> bool:
 
 def mix_rules(label: str) -> tuple[TypeRule, ...]:
     """Return the rules of a label that `mix_labels` lists."""
-    kept = TypeRule(match=_KEPT, types=(T.F32,))
+    kept = (TypeRule(match=_KEPT, types=(T.F32,)), TypeRule(match=_HALF, types=(T.BF16,)))
     if label in _UNIFORM:
-        return (kept, TypeRule(match=".", types=(_UNIFORM[label],)))
+        return (*kept, TypeRule(match=".", types=(_UNIFORM[label],)))
     latent = TypeRule(match=_LATENT, types=(T.Q8_0,))
     if label.startswith("MXFP4"):
         experts = TypeRule(match=r"_exps\.", types=(T.MXFP4,))
         rest = (T.Q8_0,) if label == "MXFP4" else (T.Q8_0, T.BF16)
-        return (kept, latent, experts, TypeRule(match=".", types=rest))
+        return (*kept, latent, experts, TypeRule(match=".", types=rest))
     if label.startswith("UD-"):
         first = _DYNAMIC[label.removeprefix("UD-")]
         ladder = _RISING[_RISING.index(first) :]
         most = T.BF16 if first is T.Q8_0 else T.Q8_0
         return (
-            kept,
+            *kept,
             latent,
             TypeRule(match=r"_exps\.|blk.*ffn_", types=(*ladder, most)),
             TypeRule(match=".", types=(max(first, T.Q4_K, key=_RISING.index), T.Q5_K, T.Q6_K, T.Q8_0, most)),
         )
     small = _RAISED[label]
     return (
-        kept,
+        *kept,
         latent,
         TypeRule(match=r"^output\.weight", types=(small, T.Q6_K)),
         TypeRule(match=r"attn_v|attn_qkv|ffn_down", types=(small, T.Q5_K, T.Q6_K)),

@@ -84,3 +84,34 @@ def test_gemma4_slides_five_times_of_six():
     assert metadata["gemma4.attention.head_count_kv"] == (2,) * 5 + (1,)
     values = [family.first for family in shape.families if family.name.endswith("attn_v.weight")]
     assert values == [0, 1, 2, 3, 4]
+
+
+SMALL_GEMMA = {
+    "blocks": 10, "embedding": 256, "heads": 4, "kv_heads": 1, "sliding_kv_heads": 1, "head_dim": 512,
+    "sliding_head_dim": 256, "feed_forward": 512, "vocabulary": 100, "context": 4096, "sliding_window": 512,
+    "tied": 1, "interval": 5, "shared_kv_blocks": 4, "double_wide": 1, "values_in_full": 1,
+    "block_embedding": 64,
+}  # fmt: skip
+
+
+def test_gemma4_with_an_embedding_for_every_block():
+    shape = build_shape("gemma4", SMALL_GEMMA.items())
+    metadata = dict(shape.metadata)
+    assert metadata["gemma4.attention.sliding_window_pattern"] == ((True,) * 4 + (False,)) * 2
+    assert metadata["gemma4.attention.shared_kv_layers"] == 4
+    assert metadata["gemma4.feed_forward_length"] == (512,) * 6 + (1024,) * 4
+    shapes = {family.name: family.shape for family in shape.families}
+    assert shapes["per_layer_token_embd.weight"] == (640, 100)
+    assert shapes["per_layer_model_proj.weight"] == (256, 640)
+    assert len([family for family in shape.families if family.name.endswith("attn_v.weight")]) == 10
+
+
+@pytest.mark.parametrize("interval", [0, 1])
+def test_gemma4_without_a_sliding_block_is_refused(interval):
+    with pytest.raises(BadGguf, match="has no sliding_kv_heads"):
+        build_shape("gemma4", (SMALL_GEMMA | {"interval": interval}).items())
+
+
+def test_gemma4_may_share_more_blocks_than_it_has():
+    shape = build_shape("gemma4", (SMALL_GEMMA | {"shared_kv_blocks": 99}).items())
+    assert dict(shape.metadata)["gemma4.feed_forward_length"] == (1024,) * 10

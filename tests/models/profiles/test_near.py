@@ -20,7 +20,7 @@ NAMES = read_model_profiles([profiles_dir() / "models"]).names
         ("gpt_oss:20b", "gpt-oss-20b"),
         ("deepsek-r1", "deepseek-r1"),
         ("kimi", "kimi-k2"),
-        ("gemma4", "gemma-4-31b"),
+        ("gemma4", "gemma-4-12b"),
         ("unsloth/GLM-4.7-Flash", "glm-4.7-flash"),
         ("SmolLM2-135M-Instruct.Q4_1", "smollm2-135m"),
         ("qwen3-8b:Q4_K_M", "qwen3-8b"),

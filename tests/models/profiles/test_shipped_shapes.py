@@ -71,6 +71,7 @@ def test_types_that_are_not_assumed_leave_a_tokenizer_and_no_more():
         ("qwen3.6-35b-a3b", 34.661),
         ("gemma-4-31b", 30.697),
         ("gemma-4-26b-a4b", 25.233),
+        ("gemma-4-12b", 11.907),
     ],
 )
 def test_a_shape_has_the_published_parameters(name, billions):
