@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 
 from launcher.deployment.record import deployment_name
+from launcher.errors import BadGguf
 from launcher.gateway.admission.state import Bytes, group_place
 from launcher.gateway.config import GatewayConfig, ModelConfig
 from launcher.gguf.companion_names import companion_kind
+from launcher.gguf.file_names import shard_name
 from launcher.models.catalogue import Sources
 from launcher.models.kept.list import list_stored, stores_here
 from launcher.models.kept.stored_model import HUB, StoredModel
@@ -208,5 +211,16 @@ def _configured(name: str, config: ModelConfig, known: Iterable[Servable]) -> Se
     like = next((each for each in known if ref in {each.name, each.ref}), None)
     made = Servable(name=name, ref=ref if like is None else like.ref, source="config", config=config)
     if like is None:
-        return made
+        return replace(made, size_bytes=_size_of_files(ref))
     return replace(made, size_bytes=like.size_bytes, used_at=like.used_at, modes=like.modes)
+
+
+def _size_of_files(ref: str) -> int | None:
+    """Return the bytes of a model that is named by a file, with its other shards; None for other REFs."""
+    file = Path(ref).expanduser()
+    shard = shard_name(file.name)
+    try:
+        names = (file.name,) if shard is None else shard.all_names()
+        return sum((file.parent / name).stat().st_size for name in names)
+    except (OSError, BadGguf):
+        return None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from launcher.gateway.catalogue import Catalogue, Servable, mode_fields
-from launcher.gateway.config import GatewayConfig
+from launcher.commands.here import here_with
+from launcher.gateway.catalogue import Catalogue, Servable, mode_fields, read_servables
+from launcher.gateway.config import GatewayConfig, ModelConfig
 from launcher.models.profiles.profile import Mode, Sampling
 
 INSTANT = Mode(
@@ -44,6 +47,16 @@ def test_a_model_has_several_names(name: str, means: Servable, mode: Mode | None
 @pytest.mark.parametrize("name", ["", "kimi", "kimi-k2.5:thinking", "nobody", ":instant", None, "x" * 10_000])
 def test_other_names_mean_nothing(name: str | None) -> None:
     assert CATALOGUE.find(name) is None
+
+
+def test_a_model_that_is_named_by_its_file_has_its_size(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"m-0000{number}-of-00002.gguf").write_bytes(bytes(number))
+    refs = {"split": "m-00001-of-00002.gguf", "cut": "m-00001-of-00003.gguf", "gone": "m.gguf"}
+    models = {name: ModelConfig(ref=str(tmp_path / file)) for name, file in refs.items()}
+    here = here_with()
+    found = read_servables(here.settings, here.sources, GatewayConfig(models=models))
+    assert {each.name: each.size_bytes for each in found} == {"split": 3, "cut": None, "gone": None}
 
 
 def test_the_default_stands_for_what_is_not_here() -> None:
