@@ -56,13 +56,17 @@ def describe_placement(
             "they stay on the host"
         )
     if placement.paged_bytes:
-        of_all = format_bytes(host_experts(weights, spread_out(placement)))
-        reasons.append(
-            f"RAM has no room for {format_bytes(placement.paged_bytes)} of the {of_all} of experts on the "
-            "host: they are read from the file as they are used"
-        )
+        of_all = host_experts(weights, spread_out(placement))
+        reasons.append(describe_paged(placement.paged_bytes, of_all))
     reasons += [_overridden(sent) for sent in weights.overridden]
     return tuple(reasons)
+
+
+def describe_paged(missing_bytes: int, of_all: int) -> str:
+    return (
+        f"RAM has no room for {format_bytes(missing_bytes)} of the {format_bytes(of_all)} of experts on the "
+        "host: they are read from the file as they are used"
+    )
 
 
 def _count_on(same: Sequence[tuple[str, int]], count: int) -> str:

@@ -67,6 +67,7 @@ MEMORY_VARIABLES = {
     "LLAMA_ARG_SWA_FULL": "--swa-full",
     "LLAMA_ARG_KV_OFFLOAD": "-kvo",
     "LLAMA_ARG_NO_HOST": "--no-host",
+    "LLAMA_ARG_REPACK": "--repack",
     "LLAMA_ARG_DEVICE": "-dev",
     "LLAMA_ARG_N_GPU_LAYERS": "-ngl",
     "LLAMA_ARG_SPLIT_MODE": "-sm",
@@ -89,4 +90,9 @@ MEMORY_VARIABLES = {
     "LLAMA_ARG_FIT_CTX": "-fitc",
     "LLAMA_ARG_FIT_TARGET": "-fitt",
 }
-OPPOSITE = {"--cache-idle-slots": "--no-cache-idle-slots", "-kvu": "-no-kvu", "-kvo": "-nkvo"}
+OPPOSITE = {
+    "--cache-idle-slots": "--no-cache-idle-slots",
+    "-kvu": "-no-kvu",
+    "-kvo": "-nkvo",
+    "--repack": "-nr",
+}

@@ -22,6 +22,7 @@ from launcher.plan.check.cures import MOST_TRIED, cures
 from launcher.plan.check.explanation import CURED, Facts, explain_check
 from launcher.plan.check.fit import FitOutcome, FittedLine, LineOracle, fit_limits, fit_line
 from launcher.plan.check.overruns import BudgetOverrun, find_overruns
+from launcher.plan.check.paging import maps_experts
 from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.memory.assign import Assignment, assign, lacking_on_peers
 from launcher.plan.memory.budget import Budgets, as_in_file, read_budgets
@@ -33,12 +34,10 @@ from launcher.plan.memory.ledger import Demand, with_paged, with_shared_memory
 from launcher.plan.memory.simulated import simulated_ledger
 from launcher.plan.memory.tables import describe_tables, table_of, tables_of_question
 from launcher.plan.memory.tensor_split import as_one_device, divide_assignment, divide_ledger, splits_tensors
-from launcher.plan.modes import LoadMode
 from launcher.plan.oracle import Answer, Question, Refusal
 from launcher.plan.plan import Finding, find
-from launcher.plan.reasons import describe_whole_texts
+from launcher.plan.reasons import describe_paged, describe_whole_texts
 from launcher.plan.rope import context_limit
-from launcher.units import format_bytes
 
 # ends a sentence on missing RAM
 FROM_DISK = "launcher check --from-disk counts experts as read from the file as they are used"
@@ -63,6 +62,7 @@ class Check:
     fit: FittedLine  # what `--fit` has made of the line that was given
     fit_unknown: str | None = None  # or why that is not known, where the line does not fit as it stands
     caches: ServerCaches | None = None
+    mapped_bytes: int = 0  # of the host's experts that are pages of the file, which the kernel can drop
     paged_bytes: int = 0  # of experts for which RAM has no room, and which are read from the file
     unverified: str | None = None  # why the simulator, which was asked, gave no answer for some of the rows
 
@@ -94,13 +94,9 @@ def check_configuration(
     read from the file as they are used. Raises UsageError for what contradicts the machine or the model.
     """
     verdict = _check_line(configuration, model, machine, oracle, path, companions)
-    if verdict.refusal is None and [failure.where for failure in verdict.failures] == [HOST]:
-        paged = _paged(verdict)
-        if paged and from_disk:
-            return paged
-        if paged:
-            first, *others = verdict.reasons
-            return replace(verdict, reasons=(f"{first}; {FROM_DISK}", *others))
+    paged = _paged(verdict)
+    if paged and from_disk:
+        return paged
     if not verdict.failures or verdict.refusal is not None or verdict.reasons[0].endswith(CURED):
         return verdict
     has_table = table_of(model.tensors) is not None
@@ -110,24 +106,22 @@ def check_configuration(
         if _check_line(changed, model, machine, oracle, path, companions).fits:
             first, *others = verdict.reasons
             return replace(verdict, reasons=(f"{first}; {flags}{CURED}", *others))
-    return verdict
+    first, *others = verdict.reasons
+    return replace(verdict, reasons=(f"{first}; {FROM_DISK}", *others)) if paged else verdict
 
 
 def _paged(verdict: Check) -> Check | None:
     """Return the verdict with what RAM has no room for read from the file; None where that cannot be."""
-    question, host = verdict.question, verdict.ledger[-1]
-    in_file = question.load_mode is LoadMode.MMAP and not question.locks_pages and not question.repack
-    experts, missing = verdict.assignment.share(HOST).expert_bytes, -host.free_bytes
-    if not in_file or missing > experts or any(device.shares_host_memory for device in question.devices):
+    missing, experts = -verdict.ledger[-1].free_bytes, verdict.assignment.share(HOST).expert_bytes
+    only_ram = verdict.refusal is None and [failure.where for failure in verdict.failures] == [HOST]
+    if not only_ram or missing > verdict.mapped_bytes:
         return None
-    of_all = f"{format_bytes(missing)} of the {format_bytes(experts)} of experts on the host"
-    reason = f"RAM has no room for {of_all}: they are read from the file as they are used"
     return replace(
         verdict,
         ledger=with_paged(verdict.ledger, missing),
         failures=(),
         paged_bytes=missing,
-        reasons=(reason, *verdict.reasons[1:]),
+        reasons=(describe_paged(missing, experts), *verdict.reasons[1:]),
     )
 
 
@@ -165,7 +159,12 @@ def _check_line(
     )
     refusal = _refusal(case) or companion_refusal or lacking_on_peers(case.question, assignment)
     verdict = _verdict(model, facts, failures, refusal)
-    return verdict if verdict.unverified else replace(verdict, unverified=companion_memory.unanswered)
+    experts = assignment.share(HOST).expert_bytes
+    return replace(
+        verdict,
+        mapped_bytes=experts if maps_experts(case.question, assignment, case.budgets, case.answer) else 0,
+        unverified=verdict.unverified or companion_memory.unanswered,
+    )
 
 
 def _unknown_fit(facts: Facts) -> str | None:

@@ -12,10 +12,11 @@ from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST
 from launcher.plan.check.check import Check, check_configuration
 from launcher.plan.check.pace import forecast_check, stages_of_check
+from launcher.plan.oracle import Answer, Question, Refusal
 from launcher.plan.plan import Plan
 from launcher.plan.workload import Workload
 from launcher.units import MIB
-from tests.plan.check.checks import SILENT, has_reason
+from tests.plan.check.checks import SILENT, Says, has_reason
 from tests.plan.check.test_same_ledger import SERVING, parts
 from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, eight_cores, machine, model
@@ -79,3 +80,69 @@ def test_a_host_that_repacks_nothing_needs_no_other_layout() -> None:
         checked(box, ["llama-server", "-c", "4096", "-cram", "0", *flags]) for flags in ([], ["-nr"])
     )
     assert kept.ledger[-1].weights.n_bytes < plain.ledger[-1].weights.n_bytes
+
+
+def short_of(missing_mib: int, flags: str, *, gpu: bool) -> Check:
+    """The verdict on a line with all experts on a host that lacks so much RAM."""
+    line = [
+        "llama-server",
+        *["-c", "4096", "-np", "1", "-cram", "0", "-ctxcp", "0", "-cmoe", "--fit", "off"],
+        *flags.split(),
+    ]
+    box = machine(*cards(*[2000] * gpu))
+    ram = 512 * MIB + checked(box, line).ledger[-1].used_bytes - missing_mib * MIB
+    return checked(replace(box, ram_total_bytes=ram, ram_available_bytes=ram), line)
+
+
+@pytest.mark.parametrize(
+    ("flags", "gpu", "is_mapped"),
+    [
+        ("", True, True),  # the usual line: mapped by default, and no layout of the CPU's beside a card
+        ("", False, False),  # the CPU alone repacks Q4_0
+        ("-nr", False, True),
+        ("--no-host", True, False),
+        ("--no-host -nr", True, True),
+        ("-lm none", True, False),
+        ("-lm mmap+mlock", True, False),
+    ],
+)
+def test_a_line_s_experts_are_pages_where_nothing_copies_or_locks_them(
+    flags: str, gpu: bool, is_mapped: bool
+) -> None:
+    found = short_of(50, flags, gpu=gpu)
+    assert found.fits == is_mapped
+    assert found.paged_bytes == 50 * MIB * is_mapped
+
+
+def test_what_is_no_expert_needs_ram() -> None:
+    experts = short_of(0, "", gpu=True).assignment.share(HOST).expert_bytes // MIB
+    assert short_of(experts, "", gpu=True).fits
+    assert not short_of(experts + 1, "", gpu=True).fits
+
+
+class Finds(Says):
+    """A simulator that finds the host's weights in buffers of this type."""
+
+    def __init__(self, buffer_type: str) -> None:
+        super().__init__({HOST: 1000})
+        self._type = buffer_type
+
+    def simulate(self, question: Question) -> Answer | Refusal:
+        answer = super().simulate(question)
+        assert isinstance(answer, Answer)
+        return replace(answer, rows=tuple(replace(row, buffer_type=self._type) for row in answer.rows))
+
+
+@pytest.mark.parametrize(
+    ("buffer_type", "fits"), [("CPU_Mapped", True), ("CPU_REPACK", False), ("AMX", False)]
+)
+def test_what_the_simulator_finds_repacked_is_no_page(buffer_type: str, fits: bool) -> None:
+    configuration = read_command(["llama-server", "-c", "4096", "-cram", "0", "-nr", "--fit", "off"]).configuration
+    used = (
+        check_configuration(configuration, FILE, machine(), Finds(buffer_type), "/m.gguf")
+        .ledger[-1]
+        .used_bytes
+    )
+    box = machine(ram_bytes=512 * MIB + used - 50 * MIB)
+    found = check_configuration(configuration, FILE, box, Finds(buffer_type), "/m.gguf", from_disk=True)
+    assert found.fits == fits
