@@ -57,10 +57,12 @@ class Wanted:
 
 
 class Catalogue:
-    """The models by name, and other names for them."""
+    """The models by name, and other names for them; a closed one takes up none of what runs beside them."""
 
-    def __init__(self, servables: Iterable[Servable], config: GatewayConfig) -> None:
-        self.config = config
+    def __init__(
+        self, servables: Iterable[Servable], config: GatewayConfig, *, is_closed: bool = False
+    ) -> None:
+        self.config, self._is_closed = config, is_closed
         self._by_key: dict[str, Servable] = {}
         for servable in servables:
             self._by_key.setdefault(servable.key, servable)
@@ -74,8 +76,13 @@ class Catalogue:
 
     def with_running(self, running: Iterable[Servable]) -> Catalogue:
         """Return the catalogue with what runs; a model that is known keeps its settings."""
-        new = [servable for servable in running if servable.key not in self._by_key]
-        return Catalogue([*self._by_key.values(), *new], self.config)
+        new = [
+            servable
+            for servable in running
+            if servable.key not in self._by_key
+            and (not self._is_closed or servable.replica_of in self._by_key)
+        ]
+        return Catalogue([*self._by_key.values(), *new], self.config, is_closed=self._is_closed)
 
     @property
     def listed(self) -> tuple[Servable, ...]:

@@ -146,7 +146,7 @@ def _pull(here: Here, ref: str) -> None:
 
 def _catalogue(here: Here, request: GatewayRequest, typed: tuple[Servable, ...]) -> Catalogue:
     others = () if request.only else read_servables(here.settings, here.sources, request.config)
-    return Catalogue((*typed, *others), request.config)
+    return Catalogue((*typed, *others), request.config, is_closed=request.only)
 
 
 def find_typed(here: Here, config: GatewayConfig, ref: str) -> Servable:

@@ -59,6 +59,15 @@ def test_a_model_that_is_named_by_its_file_has_its_size(tmp_path: Path) -> None:
     assert {each.name: each.size_bytes for each in found} == {"split": 3, "cut": None, "gone": None}
 
 
+def test_what_runs_is_served_too_unless_only_these_are() -> None:
+    mine = Servable(name="mine", ref="m", source="running")
+    replica = Servable(name="kimi-k2.5.1", ref="m", source="running", replica_of=KIMI.key)
+    closed = Catalogue([KIMI], GatewayConfig(), is_closed=True).with_running([mine, replica])
+    assert (closed.get("mine"), closed.get("kimi-k2.5.1")) == (None, replica)
+    assert closed.with_running([mine]).get("mine") is None
+    assert Catalogue([KIMI], GatewayConfig()).with_running([mine]).get("mine") is mine
+
+
 def test_the_default_stands_for_what_is_not_here() -> None:
     catalogue = Catalogue([KIMI, HUB], GatewayConfig(default="kimi-k2.5:instant"))
     for name in (None, "nobody"):
