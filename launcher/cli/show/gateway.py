@@ -54,7 +54,7 @@ def _models(models: list[Mapping[str, Any]]) -> Table:
     order = {"ready": 0, "loading": 1, "planning": 1}
     for model in sorted(models, key=lambda each: (order.get(each["state"], 2), each["model"])):
         holds = sum(model["needs_bytes"].values()) if model["state"] in _HOLDING else 0
-        words = model["problem"]["sentence"] if model["problem"] else "pinned" if model["pinned"] else ""
+        words = model["problem"]["sentence"] if model["problem"] else _where_and_why(model)
         state = f"{model['state']} {model['progress']}".strip()
         busy = f"{model['active']}/{model['slots']}" if model["state"] == "ready" else ""
         idle = "" if model["idle_s"] is None else f"{model['idle_s']:.0f} s"
@@ -68,6 +68,16 @@ def _models(models: list[Mapping[str, Any]]) -> Table:
             Text(one_line(words, 200)),
         )
     return table
+
+
+def _where_and_why(model: Mapping[str, Any]) -> str:
+    said = (
+        "pinned" if model["pinned"] else "",
+        f"on {model['node']}" if model["node"] else "",
+        f"replica of {model['replica_of']}" if model["replica_of"] else "",
+        "takes no new requests" if model["draining"] else "",
+    )
+    return ", ".join(filter(None, said))
 
 
 def _requests(status: Mapping[str, Any]) -> Table:

@@ -39,7 +39,7 @@ def test_nothing_is_said_of_what_is_no_gateway() -> None:
 
 MODEL = {
     "model": "m", "needs_bytes": {"ram": 10**18}, "state": "ready", "progress": "", "problem": None, "pinned": False,
-    "active": 0, "slots": 1, "idle_s": None,
+    "active": 0, "slots": 1, "idle_s": None, "node": None, "replica_of": None, "draining": False,
 }  # fmt: skip
 STATUS = {
     "schema": 1, "waiting": 0, "loads": 1, "models": [MODEL], "requests": [], "answered": [],
