@@ -8,7 +8,15 @@ from launcher.errors import BadGguf
 from launcher.gguf.metadata import MetadataScalar
 from launcher.gguf.shapes.dense import bert, gemma3, llama, phi3, qwen, qwen3vl
 from launcher.gguf.shapes.dimensions import Dimensions, Shape
-from launcher.gguf.shapes.experts import deepseek2, glm4moe, gpt_oss, llama4, minimax_m2, qwen3moe
+from launcher.gguf.shapes.experts import (
+    deepseek2,
+    glm4moe,
+    glm_dsa,
+    gpt_oss,
+    llama4,
+    minimax_m2,
+    qwen3moe,
+)
 from launcher.gguf.shapes.gemma4 import gemma4
 from launcher.gguf.shapes.hybrid import qwen35
 
@@ -17,6 +25,7 @@ _BUILDERS: dict[str, Callable[[Dimensions], Shape]] = {
     "deepseek2": deepseek2,
     "gemma3": gemma3,
     "gemma4": gemma4,
+    "glm-dsa": glm_dsa,
     "glm4moe": glm4moe,
     "gpt-oss": gpt_oss,
     "llama": llama,

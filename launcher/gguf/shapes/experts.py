@@ -90,7 +90,7 @@ def llama4(dims: Dimensions) -> Shape:
 def glm4moe(dims: Dimensions) -> Shape:
     """Build glm4moe; its last block predicts several tokens, and `blocks` counts it."""
     shape = start(dims)
-    width, last, lead = dims["embedding"], dims["blocks"] - 1, dims["dense_blocks"]
+    last, lead = dims["blocks"] - 1, dims["dense_blocks"]
     shape.set(
         expert_shared_count=dims["shared_experts"],
         leading_dense_block_count=lead,
@@ -106,6 +106,52 @@ def glm4moe(dims: Dimensions) -> Shape:
     add_mlp(shape, dims, last=lead - 1)
     add_experts(shape, dims, first=lead)
     shape.blocks(lead, last, exp_probs_b__bias=(dims["experts"],))
+    _add_prediction(shape, dims)
+    return shape
+
+
+def deepseek2(dims: Dimensions) -> Shape:
+    """Build deepseek2: DeepSeek V3 and R1, Kimi K2, GLM 4.7 Flash."""
+    # `head_dim` is the part of a query that is not rotated; keys and values are compressed
+    shape = start_decoder(dims)
+    last, lead = dims["blocks"] - 1, dims["dense_blocks"]
+    _describe_latent(shape, dims)
+    add_vocabulary(shape, dims)
+    add_norms(shape, dims, "attn_norm", "ffn_norm")
+    _add_latent_attention(shape, dims)
+    add_mlp(shape, dims, last=lead - 1)
+    add_experts(shape, dims, first=lead)
+    shape.blocks(lead, last, exp_probs_b__bias=(dims["experts"],))
+    return shape
+
+
+def glm_dsa(dims: Dimensions) -> Shape:
+    """Build glm-dsa: deepseek2 with an indexer that picks the tokens read, and a block that predicts."""
+    shape = deepseek2(dims)
+    width, last = dims["embedding"], dims["blocks"] - 1
+    heads, head = dims["index_heads"], dims["index_dim"]
+    shape.set(
+        attention__indexer__head_count=heads,
+        attention__indexer__key_length=head,
+        attention__indexer__top_k=dims["index_tokens"],
+        nextn_predict_layers=1,
+    )
+    shape.blocks(
+        0,
+        last,
+        indexer__k_norm__weight=(head,),
+        indexer__k_norm__bias=(head,),
+        indexer__proj__weight=(width, heads),
+        indexer__attn_k__weight=(width, head),
+        indexer__attn_q_b__weight=(dims["q_rank"], heads * head),
+    )
+    _add_prediction(shape, dims)
+    return shape
+
+
+def _add_prediction(shape: Shape, dims: Dimensions) -> None:
+    # in the last block; some files have its vocabulary again
+    width, last, words = dims["embedding"], dims["blocks"] - 1, dims["vocabulary"]
     shape.blocks(
         last,
         last,
@@ -114,29 +160,20 @@ def glm4moe(dims: Dimensions) -> Shape:
         nextn__hnorm__weight=(width,),
     )
     if dims.has("nextn_vocabulary"):
-        words = dims["vocabulary"]
         shape.blocks(
             last,
             last,
             nextn__embed_tokens__weight=(width, words),
             nextn__shared_head_head__weight=(width, words),
         )
-    return shape
 
 
-def deepseek2(dims: Dimensions) -> Shape:
-    """Build deepseek2: DeepSeek V3 and R1, Kimi K2, GLM 4.7 Flash."""
-    # `head_dim` is the part of a query that is not rotated; keys and values are compressed
-    shape = start_decoder(dims)
-    last, lead, heads = dims["blocks"] - 1, dims["dense_blocks"], dims["heads"]
-    _describe_latent(shape, dims)
-    add_vocabulary(shape, dims)
-    add_norms(shape, dims, "attn_norm", "ffn_norm")
-    width, plain, rotated = dims["embedding"], dims["head_dim"], dims["rope_dims"]
+def _add_latent_attention(shape: Shape, dims: Dimensions) -> None:
+    width, plain, rotated, heads = dims["embedding"], dims["head_dim"], dims["rope_dims"], dims["heads"]
     rank, query, value = dims["kv_rank"], dims["q_rank"], dims["value_dim"]
     shape.blocks(
         0,
-        last,
+        dims["blocks"] - 1,
         attn_q_a_norm=(query,),
         attn_kv_a_norm=(rank,),
         attn_q_a=(width, query),
@@ -146,10 +183,6 @@ def deepseek2(dims: Dimensions) -> Shape:
         attn_v_b=(rank, value, heads),
         attn_output=(heads * value, width),
     )
-    add_mlp(shape, dims, last=lead - 1)
-    add_experts(shape, dims, first=lead)
-    shape.blocks(lead, last, exp_probs_b__bias=(dims["experts"],))
-    return shape
 
 
 def _describe_latent(shape: Shape, dims: Dimensions) -> None:

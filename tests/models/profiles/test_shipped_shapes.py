@@ -7,10 +7,14 @@ import math
 import pytest
 
 from launcher.gguf.architecture import read_architecture
+from launcher.gguf.mixes import mix_rules
+from launcher.gguf.shapes.build import build_shape
+from launcher.gguf.synthesis import assign_types
 from launcher.models.profiles.folders import read_model_profiles
 from launcher.models.profiles.made_headers import make_headers
 from launcher.models.profiles.profile import ModelProfile, ProfileQuant, RecipeBasis
 from launcher.system.settings import profiles_dir
+from launcher.units import GIB
 
 SHIPPED = read_model_profiles([profiles_dir() / "models"]).usable
 SHAPED = [(profile, quant) for profile in SHIPPED for quant in profile.quants if quant.recipe]
@@ -72,12 +76,31 @@ def test_types_that_are_not_assumed_leave_a_tokenizer_and_no_more():
         ("gemma-4-31b", 30.697),
         ("gemma-4-26b-a4b", 25.233),
         ("gemma-4-12b", 11.907),
+        ("glm-4.7", 358.338),
+        ("glm-5.1", 753.864),
     ],
 )
 def test_a_shape_has_the_published_parameters(name, billions):
     profile = next(profile for profile in SHIPPED if profile.name == name)
     model, _, _ = make_headers(profile, profile.quants[0])
     assert sum(math.prod(tensor.shape) for tensor in model.tensors) / 1e9 == pytest.approx(billions, abs=6e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "gib"),
+    [
+        # README of ubergarm's repos: quants made for comparison, tensors alone
+        ("glm-4.7", "Q8_0", 354.794),
+        ("glm-4.7", "BF16", 667.598),
+        ("glm-5.1", "Q8_0", 746.302),
+        ("glm-5.1", "BF16", 1404.406),
+    ],
+)
+def test_a_shape_has_the_size_of_a_quant_that_nobody_ships(name, label, gib):
+    profile = next(profile for profile in SHIPPED if profile.name == name)
+    shape = build_shape(profile.architecture.architecture, profile.architecture.dimensions)
+    tensors = assign_types(shape.families, mix_rules(label))
+    assert sum(tensor.size_bytes for tensor in tensors) / GIB == pytest.approx(gib, abs=5e-4)
 
 
 def test_every_number_has_a_source():

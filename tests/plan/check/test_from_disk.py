@@ -137,7 +137,9 @@ class Finds(Says):
     ("buffer_type", "fits"), [("CPU_Mapped", True), ("CPU_REPACK", False), ("AMX", False)]
 )
 def test_what_the_simulator_finds_repacked_is_no_page(buffer_type: str, fits: bool) -> None:
-    configuration = read_command(["llama-server", "-c", "4096", "-cram", "0", "-nr", "--fit", "off"]).configuration
+    configuration = read_command(
+        ["llama-server", "-c", "4096", "-cram", "0", "-nr", "--fit", "off"]
+    ).configuration
     used = (
         check_configuration(configuration, FILE, machine(), Finds(buffer_type), "/m.gguf")
         .ledger[-1]
