@@ -119,6 +119,8 @@ class Proxy:
         so_far = time.monotonic() - moment.since
         ahead = len(self._keeper.state.waiting)
         progress = f", {moment.words}" if moment.words else ""
+        if model.short_since is not None:
+            progress = ", and lacks memory that others have taken"
         return one_line(f"{name} is {model.phase} for {so_far:.0f} s{progress}; {ahead} requests wait", 200)
 
     async def _pass_on(self, client: Client, exchange: Exchange, body: Body, *, is_last: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.request
 from pathlib import Path
 
 from launcher.gateway.admission.state import Phase
@@ -51,6 +52,21 @@ def test_what_up_started_and_ended_leaves_its_memory(tmp_path: Path) -> None:
         wait_for(gateway, "look")
         until(lambda: gateway.call(lambda: gateway.keeper.state.models["mine"].phase is Phase.OUT))
         assert fetch(f"{gateway.url}/v1/chat/completions", {}, BODY % b"a")[0] == 200
+
+
+def test_who_lacks_memory_for_a_while_is_told_so_and_served_when_it_is_back(tmp_path: Path) -> None:
+    asked = b'{"model": "a", "stream": true, "messages": [{"role": "user", "content": "Hi"}]}'
+    with serving(tmp_path, {"a": Kind(0.8)}, capacity_gib=2.0) as gateway:
+        gateway.deployments.capacity_gib = 0.5  # another program took it
+        wait_for(gateway, "measure")
+        request = urllib.request.Request(f"{gateway.url}/v1/chat/completions", asked)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            first = answer.readline()
+            gateway.deployments.capacity_gib = 2.0
+            rest = answer.read()
+    assert first.startswith(b": a is out for ")
+    assert b"lacks memory that others have taken" in first
+    assert rest.endswith(b"data: [DONE]\n\n")
 
 
 BODY = b'{"model": "%s", "messages": [{"role": "user", "content": "Hi"}]}'
