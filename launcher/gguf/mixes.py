@@ -8,11 +8,12 @@ from __future__ import annotations
 from launcher.gguf.ggml import GgmlType as T
 from launcher.gguf.synthesis import TypeRule
 
-# Never quantised: norms, biases, routers, and the small tensors of a delta net.
+# Never quantised: norms, biases, routers, and the smallest tensors of a delta net.
 _KEPT = (
-    r"norm|bias|sinks|ffn_gate_inp|exp_probs|rope_f|ssm_(conv1d|dt|a$|alpha|beta)|scale|token_types"
+    r"norm|bias|sinks|ffn_gate_inp|exp_probs|rope_f|ssm_(conv1d|dt|a$)|scale|token_types"
     r"|position_embd|^cls"
 )
+_GATES = r"ssm_(alpha|beta)"  # of a delta net: only llama-quantize's own Q8_0, Q6_K, … quantise them
 _HALF = r"per_layer_model_proj"  # tensor_allows_quantization: "not too big so keep them as it is"
 _LATENT = r"attn_[kv]_b\.weight"  # small, and kept at 8 bits by all makers looked at
 _RISING = (
@@ -46,9 +47,10 @@ def is_uniform(label: str) -> bool:
 
 def mix_rules(label: str) -> tuple[TypeRule, ...]:
     """Return the rules of a label that `mix_labels` lists."""
-    kept = (TypeRule(match=_KEPT, types=(T.F32,)), TypeRule(match=_HALF, types=(T.BF16,)))
+    always = (TypeRule(match=_KEPT, types=(T.F32,)), TypeRule(match=_HALF, types=(T.BF16,)))
     if label in _UNIFORM:
-        return (*kept, TypeRule(match=".", types=(_UNIFORM[label],)))
+        return (*always, TypeRule(match=".", types=(_UNIFORM[label],)))
+    kept = (*always, TypeRule(match=_GATES, types=(T.F32,)))
     latent = TypeRule(match=_LATENT, types=(T.Q8_0,))
     if label.startswith("MXFP4"):
         experts = TypeRule(match=r"_exps\.", types=(T.MXFP4,))

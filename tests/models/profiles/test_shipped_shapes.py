@@ -103,6 +103,13 @@ def test_a_shape_has_the_size_of_a_quant_that_nobody_ships(name, label, gib):
     assert sum(tensor.size_bytes for tensor in tensors) / GIB == pytest.approx(gib, abs=5e-4)
 
 
+def test_one_tokenizer_is_all_that_the_sizes_of_qwen35_leave():
+    files = [(p, q) for p, q in SHAPED if p.name.startswith("qwen3.5-") and q.name == "Q8_0"]
+    gaps = {profile.name: quant.size_bytes - made_bytes(profile, quant) for profile, quant in files}
+    assert len(gaps) == 4
+    assert max(gaps.values()) - min(gaps.values()) < 10_000, gaps
+
+
 def test_every_number_has_a_source():
     for profile in SHIPPED:
         assert profile.context.source
