@@ -17,6 +17,8 @@ def render_nodes(nodes: Iterable[NodeAnswer]) -> RenderableType:
     """Lay out a row for each machine: where it is, and what is free there."""
     seen = tuple(nodes)
     notes = [Text(f"{each.name}: {each.problem}") for each in seen if each.problem]
+    if len(seen) == 1:
+        notes.append(Text("no other machine: launcher cluster add user@host"))
     headers = ("name", "ssh", "state", "GPUs", "free on GPUs", "free RAM")
     return Group(grid(headers, map(_row, seen), right=frozenset(headers[4:])), *notes)
 

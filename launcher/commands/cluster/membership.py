@@ -109,8 +109,6 @@ def leave(here: Here, name: str) -> Node:
 def look_at_all(here: Here) -> tuple[NodeAnswer, ...]:
     """Ask all machines at once what they have free now; this one comes first. Say which are away."""
     nodes = read_nodes(nodes_file(here.settings))
-    if not nodes:
-        raise UsageError("the cluster has no machine beside this one", hint="launcher cluster add user@host")
 
     def look(node: Node) -> NodeAnswer:
         try:
