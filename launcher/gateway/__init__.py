@@ -37,6 +37,7 @@ ollama.py       Ollama's API
 ollama_lists.py  what it says of models
 ollama_pull.py  its pull, with progress
 ollama_words.py  PURE: its requests in OpenAI's words, the answers in its own
+door.py         the deployment of a model that a request is sent to
 replicas.py     PURE: which replica of a model answers
 replies.py      PURE: errors as each API writes them
 status.py       what was answered, /v1/models

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 
 from launcher.errors import LauncherError
@@ -27,7 +27,6 @@ from launcher.gateway.admission.events import (
     LoadAsked,
     Measure,
     Plan,
-    Refusal,
     Refuse,
     Shrink,
     Stopped,
@@ -42,7 +41,6 @@ from launcher.gateway.engine_http import is_open
 from launcher.gateway.look import adopted, compare, known_of, servables_of
 from launcher.gateway.moments import Moments
 from launcher.gateway.places import Place
-from launcher.gateway.replicas import Readers, Replica, choose_replica
 from launcher.gateway.threads import in_thread
 from launcher.gateway.ticket import Refused, Ticket
 from launcher.gateway.work import Work
@@ -75,7 +73,6 @@ class Keeper:
         self._looking = asyncio.Lock()
         self._reading = asyncio.Lock()
         self._looked = 0.0
-        self._readers = Readers()
 
     @property
     def places(self) -> Mapping[str, Place]:
@@ -117,21 +114,6 @@ class Keeper:
     def replicas(self, model: str) -> tuple[Running, ...]:
         """Return the deployments that answer for a model: its own, and its replicas."""
         return tuple(each for each in self.running.values() if model in {each.name, each.replica_of})
-
-    def choose(self, model: str, head: bytes, tried: Collection[str] = ()) -> str:
-        """Return the deployment to ask for a request that begins like this: a replica, or the model's own.
-
-        Raises Refused where it has replicas, and none is left.
-        """
-        replicas = [self._replica(each) for each in self.replicas(model)]
-        if not replicas and model not in self.state.models:
-            sentence = f"no replica of {model} is left (hint: launcher ps)"
-            raise Refused(Refusal.LOAD_FAILED, sentence, _BACK_S)
-        chosen = choose_replica(replicas, self._readers.find(model, head), tried)
-        if chosen is None or len(replicas) == 1:
-            return chosen or model
-        self._readers.note(model, head, chosen)
-        return chosen
 
     async def find(self, name: str | None) -> Wanted | None:
         """Return what a name means; looks first if `up` may have started it just now."""
@@ -231,13 +213,6 @@ class Keeper:
         await self.look()
 
     # ---- how ----
-
-    def _replica(self, running: Running) -> Replica:
-        model, waiting = self.state.models.get(running.name), len(self.state.waits_for(running.name))
-        active, slots = (0, running.slots) if model is None else (model.n_active, model.slots)
-        is_ready = running.is_ready and model is not None and model.phase is Phase.READY
-        work = (active + waiting) / max(1, slots)
-        return Replica(name=running.name, work=work, is_ready=is_ready, is_draining=running.is_draining)
 
     def _adopt(self, running: Running) -> None:
         servable = self.catalogue.get(running.name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from launcher.gateway.catalogue import mode_fields
 from launcher.gateway.client import Client, Refusing
+from launcher.gateway.door import Door
 from launcher.gateway.engine_http import EngineConnection, EngineFrozen, EngineGone, Engines
 from launcher.gateway.exchange import Exchange, Translator
 from launcher.gateway.keeper import Keeper
@@ -36,7 +37,7 @@ _NOT_PASSED_BACK = _NOT_PASSED_ON - {b"content-length"} | {b"server", b"date", b
 class Proxy:
     def __init__(self, keeper: Keeper, engines: Engines, fallback: Fallback | None = None) -> None:
         self.fallback = fallback
-        self._keeper = keeper
+        self._keeper, self._door = keeper, Door(keeper)
         self._engines = engines
         self.exchanges: dict[int, Exchange] = {}
 
@@ -89,7 +90,7 @@ class Proxy:
     ) -> None:
         model, tried = exchange.model or "", set[str]()
         for attempt in range(_TRIES):
-            exchange.asked = self._keeper.choose(model, body.head, tried)
+            exchange.asked = self._door.choose(model, body.head, tried)
             ticket = self._keeper.ask(exchange.asked)
             try:
                 await self._wait(client, exchange, ticket, may_comment=may_comment)
@@ -153,7 +154,7 @@ class Proxy:
                     fresh = True
                     continue
                 self._engines.forget(running.address)
-                if len(self._keeper.replicas(exchange.model or "")) > 1:
+                if self._door.has_others(exchange.model or ""):
                     await self._keeper.look()  # another one is asked at once
                 else:
                     await self._keeper.until_ready(name, _RESTART_S)
