@@ -9,7 +9,7 @@ from enum import StrEnum
 from launcher.machine.cards.card import Gpu
 from launcher.machine.cpus import memory_system, named_sockets
 from launcher.machine.gpus import gpu_of
-from launcher.machine.machine import Backend, Cpu, Device, Link, Machine
+from launcher.machine.machine import Backend, Device, Link, Machine
 from launcher.units import GIB
 
 GB = 10**9
@@ -22,6 +22,13 @@ _PCIE_GB_S = {1: 0.25, 2: 0.5, 3: 0.985, 4: 1.969, 5: 3.938, 6: 7.563}
 # The part of the named bandwidth that a reading benchmark reaches: 225 of 307 GB/s (mlc, Threadripper PRO
 # 7965WX), 598 of 614 (OCCT, EPYC 9355), in the public table; the middle of the two.
 _READ_OF_NAMED = 0.85
+
+
+# FLOP/s of one core in matrix products, of which the fit finds the share that is reached. The same for every
+# instruction set: with half of it for AVX2 alone, held-out prompts of ik_llama.cpp are 1.29x off and 61 % are
+# within 1.5x, instead of 1.21x and 66 %, and mainline's S230 to S235 (16 to 128 threads) are forecast at 0.2
+# to 0.6 of what was measured.
+CORE_FLOPS = 50.0 * GB
 
 
 class ProcessorFamily(StrEnum):
@@ -97,7 +104,7 @@ def host_processor(machine: Machine, threads: int) -> Processor:
         name="host",
         family=ProcessorFamily.HOST,
         bandwidth=bandwidth,
-        flops=threads * _flops_per_core(machine.cpu),
+        flops=threads * CORE_FLOPS,
         cores=threads,
         core_rate=machine.core_rate,
         attention_rates=machine.attention_rates,
@@ -153,11 +160,3 @@ def _guessed_bandwidth(machine: Machine) -> tuple[float, str, bool]:
         channels, speed, words = 2, 4800, "2 channels of DDR5-4800"
     why = "the CPU is not known, such machines usually have them"
     return channels * speed * 8e6, f"a guess: {words}; {why}", False
-
-
-def _flops_per_core(cpu: Cpu) -> float:
-    """Return the FLOP/s of llama.cpp's quantised matrix products on one core."""
-    # Measured prompt speeds of CPU-only rows in the public table are 12 to 100 GFLOP/s a core; AVX-512 and
-    # NEON with dot products are about twice AVX2.
-    wide = {"AVX512", "AVX512_VNNI", "AMX_INT8", "MATMUL_INT8"} & set(cpu.isa)
-    return (50.0 if wide else 25.0) * GB

@@ -99,7 +99,7 @@ def test_another_family_of_engines_has_its_own_laws() -> None:
     line = (*LINE, "-ngl", "0")
     mainline, ik = forecast(line), forecast(line, laws=IK_LAWS)
     # its kernels multiply batches faster on the host
-    assert ik.prefill.mid > 2 * mainline.prefill.mid
+    assert ik.prefill.mid > 1.5 * mainline.prefill.mid
 
 
 def test_tensors_split_by_rows_are_not_predicted() -> None:

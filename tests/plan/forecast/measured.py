@@ -17,7 +17,14 @@ from launcher.machine.gpus import gpu_named, idle_device
 from launcher.machine.machine import Link
 from launcher.plan.forecast.decode import Attention, Stage
 from launcher.plan.forecast.prefill import Prompt
-from launcher.plan.forecast.processors import GB, Processor, ProcessorFamily, link_speed, processor_of
+from launcher.plan.forecast.processors import (
+    CORE_FLOPS,
+    GB,
+    Processor,
+    ProcessorFamily,
+    link_speed,
+    processor_of,
+)
 from launcher.units import GIB
 
 ROWS = Path(__file__).with_name("speeds.csv")
@@ -112,7 +119,7 @@ def _host(row: dict[str, str]) -> Processor:
         name="host",
         family=ProcessorFamily.HOST,
         bandwidth=float(row["ram_gb_s"]) * GB,
-        flops=float(row["cores"]) * 50 * GB,
+        flops=float(row["cores"]) * CORE_FLOPS,
         cores=int(row["cores"]),
         sockets=int(row["sockets"]),
     )
