@@ -21,6 +21,7 @@ _FIRST = re.compile(
 )
 _AGAIN = re.compile(r"[,:]?( and| then)* ?run (it|the same command) again( later)?$")
 _REF = re.compile(r"(?<=launcher )(\w+) REF\b")
+_NEAREST = re.compile(r"launcher profiles show (\S+)")
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*")
 _SECRET = re.compile(r"-e|-hft|--(env|key|api-key|hf-token)(=.*)?", re.DOTALL)
 _LONGEST = 300  # characters of a line that is typed again; a longer one is not read
@@ -44,14 +45,25 @@ def complete_hint(hint: str, typed: list[str], command: str, params: list[Any]) 
 
 
 def _with_ref(hint: str, typed: list[str], params: list[Any]) -> str:
-    """Return the hint with the model that was typed for REF."""
-    if not any(param.name == "ref" for param in params):
+    """Return the hint with the model that was typed for REF, or the line with the nearest one."""
+    ref = _ref_of(typed, params)
+    if ref is None:
         return hint
+    near = _NEAREST.fullmatch(hint)
+    if near:
+        return _shown(["launcher", *(near[1] if word == ref else word for word in typed)]) or hint
+    shown = _shown([ref])
+    return _REF.sub(lambda found: f"{found[1]} {shown}", hint) if shown else hint
+
+
+def _ref_of(typed: list[str], params: list[Any]) -> str | None:
+    """Return the REF that was typed; None if there is none, or the command takes none."""
+    if not any(param.name == "ref" for param in params):
+        return None
     words = typed[: typed.index("--")] if "--" in typed else typed
     for option in [word for word in words if _OPTION.match(word)]:
         words = _without(words, [option], params)
-    ref = _shown(words[1:2])
-    return _REF.sub(lambda found: f"{found[1]} {ref}", hint) if ref else hint
+    return words[1] if len(words) > 1 else None
 
 
 def _mended(hint: str, typed: list[str], params: list[Any]) -> str | None:

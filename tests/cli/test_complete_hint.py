@@ -28,6 +28,8 @@ def complete(hint: str, *typed: str) -> str:
     ("hint", "typed", "completed"),
     [
         ("launcher ps", "plan x", "launcher ps"),
+        ("launcher profiles show qwen3-8b", "plan -c 8k qwen8", "launcher plan -c 8k qwen3-8b"),
+        ("launcher profiles show qwen3-8b", "plan", "launcher profiles show qwen3-8b"),
         ("ls -l /x", "plan x", "ls -l /x"),
         ("launcher plan REF --lock FILE", "plan -c 8k a/b:Q4 -- -ub 64", "launcher plan a/b:Q4 --lock FILE"),
         ("launcher plan REF --lock FILE", "plan --locked", "launcher plan REF --lock FILE"),

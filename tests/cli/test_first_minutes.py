@@ -65,7 +65,7 @@ def test_a_group_alone_shows_its_commands(tmp_path, group):
         ("plan smollm2-135m --gpu 2x3090 --ram 32G", "a number of cards follows a colon", "--gpu 3090:2"),
         ("plan smollm2-135m --gpu 3090 --ram 32", "size '32' has no unit", "32G for GiB"),
         ("plan smollm2-135m --machine laptop", "no machine is called 'laptop'", "--machine laptop-16g"),
-        ("plan llama3", "'llama3' names no profile", "llama-3.1-8b"),
+        ("plan llama3", "'llama3' names no profile", "launcher plan llama-3.1-8b"),
         ("plan smollm2-135m --gpu 4900 --ram 8G", "no GPU is known by the name '4900'", "4090"),
         ("stop m/my-model.gguf", "name 'm/my-model.gguf' is not made of", "launcher ps"),
         ("modls", "Did you mean 'models'?", "launcher models --help"),
