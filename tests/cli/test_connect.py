@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from launcher.cli.running.export import ExportFormat
+from launcher.deployment.install.export import Format
 from launcher.gateway.running_address import written_down
 from tests.cli.shell import launcher
 from tests.gateway.served import Gateway, Kind, serving
@@ -124,3 +126,7 @@ def test_litellms_configuration_has_every_model_and_no_key(tmp_path: Path, gatew
     assert (params["api_base"], params["api_key"]) == (f"{gateway.url}/v1", "os.environ/LAUNCHER_API_KEY")
     assert with_name.returncode == 2
     assert "all models" in with_name.stderr
+
+
+def test_every_format_of_a_server_can_be_typed() -> None:
+    assert {*map(str, ExportFormat)} == {*map(str, Format), "litellm"}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from launcher.commands.planned import PlanRequest
 
 
-class Kind(StrEnum):
+class ExportFormat(StrEnum):
     """What is written: a server in a Format, or what stands before the gateway."""
 
     SYSTEMD = "systemd"
@@ -38,7 +38,7 @@ class Kind(StrEnum):
 def export(
     out: Output,
     kind: Annotated[
-        Kind,
+        ExportFormat,
         typer.Argument(
             metavar="FORMAT",
             help="systemd, compose, kubernetes, shell, lws, sbatch or skypilot; litellm: a proxy for serve.",
@@ -71,7 +71,7 @@ def export(
     ] = None,
 ) -> None:
     """Print a server for elsewhere: a deployment's, or one planned for a machine that is not here."""
-    if kind is Kind.LITELLM:
+    if kind is ExportFormat.LITELLM:
         if name is not None or machine_options != MachineOptions():
             raise UsageError(
                 "export litellm writes all models of the gateway that runs", hint="launcher export litellm"
