@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from launcher.errors import BadGguf
@@ -122,24 +122,33 @@ def type_for(shape: tuple[int, ...], wanted: GgmlType) -> GgmlType:
 
 
 def header_bytes(metadata: Iterable[tuple[str, MetadataValue]], tensors: Sequence[TypedTensor]) -> bytes:
-    """Return the header of a file with these tensors, padded to where their data would begin."""
+    """Return the header of a file with these tensors, padded to where their data would begin.
+
+    Raises BadGguf for a number that no GGUF file can hold.
+    """
     pairs = list(metadata)
     out = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs)))
-    for key, value in pairs:
-        out += _text(key) + _typed(value)
-    offset = 0
-    for tensor in tensors:
-        out += _text(tensor.name) + struct.pack("<I", len(tensor.shape))
-        out += struct.pack(f"<{len(tensor.shape)}q", *tensor.shape)
-        out += struct.pack("<iQ", tensor.type, offset)
-        offset = pad(offset + tensor.size_bytes, _ALIGNMENT)
+    named = ""
+    try:
+        for named, value in pairs:
+            out += _text(named) + _typed(value)
+        offset = 0
+        for tensor in tensors:
+            named = tensor.name
+            out += _text(named) + struct.pack("<I", len(tensor.shape))
+            out += struct.pack(f"<{len(tensor.shape)}q", *tensor.shape)
+            out += struct.pack("<iQ", tensor.type, offset)
+            offset = pad(offset + tensor.size_bytes, _ALIGNMENT)
+    except (struct.error, OverflowError) as error:
+        raise BadGguf(f"{named} has a number that no GGUF file can hold") from error
     return bytes(out) + bytes(-len(out) % _ALIGNMENT)
 
 
-def _names(family: TensorFamily) -> list[str]:
+def _names(family: TensorFamily) -> Iterator[str]:
+    # one by one: who asks for two thousand million blocks is stopped by the number of tensors
     if "{}" not in family.name:
-        return [family.name]
-    return [family.name.replace("{}", str(block)) for block in range(family.first, family.last + 1)]
+        return iter((family.name,))
+    return (family.name.replace("{}", str(block)) for block in range(family.first, family.last + 1))
 
 
 def _text(value: str) -> bytes:

@@ -6,7 +6,15 @@ from launcher.errors import BadGguf
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, parse_header
 from launcher.gguf.metadata import MetadataScalar
-from launcher.gguf.synthesis import TensorFamily, TypeRule, assign_types, header_bytes, raise_types, type_for
+from launcher.gguf.synthesis import (
+    TensorFamily,
+    TypedTensor,
+    TypeRule,
+    assign_types,
+    header_bytes,
+    raise_types,
+    type_for,
+)
 
 
 def test_a_total_is_met_from_below_in_the_rules_order() -> None:
@@ -83,3 +91,21 @@ def test_arrays_of_numbers_and_flags_are_read_back():
     header = parse_header(header_bytes(metadata, ()))
     assert isinstance(header, Header)
     assert (header.metadata["a.kv"], header.metadata["a.slides"]) == ((8, 8, 2), (True, False))
+
+
+@pytest.mark.parametrize("value", [1 << 32, -1, 1e39, (1 << 31,), (-(1 << 31) - 1,)])
+def test_a_number_that_no_file_can_hold_is_refused_by_name(value):
+    with pytest.raises(BadGguf, match=r"llama\.context_length has a number that no GGUF file can hold"):
+        header_bytes([("llama.context_length", value)], ())
+
+
+def test_a_tensor_too_large_for_any_file_is_refused_by_name():
+    huge = TypedTensor(name="output.weight", shape=(1 << 63, 1), type=GgmlType.F32, rule=0)
+    with pytest.raises(BadGguf, match=r"output\.weight has a number"):
+        header_bytes((), (huge,))
+
+
+def test_blocks_without_end_are_stopped_by_the_number_of_tensors():
+    endless = TensorFamily(name="blk.{}.attn_q.weight", shape=(32,), first=0, last=(1 << 31) - 1)
+    with pytest.raises(BadGguf, match="more than the"):
+        assign_types((endless,), (TypeRule(match=".", types=(GgmlType.F32,)),))
