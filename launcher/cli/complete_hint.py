@@ -121,6 +121,6 @@ def _without(typed: list[str], spellings: list[str], params: list[Any]) -> list[
 
 def _shown(words: list[str]) -> str | None:
     """Return the line to type; None if it has secrets, or is too long to be read."""
-    line = shlex.join(words)
+    line = shlex.join(words).removesuffix(" --")
     has_secrets = any(strip_word_secrets(word) != word or _SECRET.fullmatch(word) for word in words)
     return None if has_secrets or len(line) > _LONGEST else line

@@ -37,8 +37,11 @@ def explain_error(error: Exception) -> LauncherError:
             return _internal_error(error)
 
 
-def misplaced_flag(words: list[str], error: Exception) -> UsageError | None:
-    """Return the error for a flag of llama-server's that stands before `--`; None for any other mistake."""
+def misplaced_flag(words: list[str], after: list[str], error: Exception) -> UsageError | None:
+    """Return the error for a flag of llama-server's that stands before `--`; None for any other mistake.
+
+    `words` stand before `--`, `after` behind it.
+    """
     if not isinstance(error, TyperException) or not error.format_message().startswith("No such option"):
         return None
     from launcher.engine.flags.user_flags import SPELLINGS, is_flag
@@ -53,9 +56,9 @@ def misplaced_flag(words: list[str], error: Exception) -> UsageError | None:
     if _PLANNED & set(known[flag]):
         return UsageError(
             f"{flag} is what `launcher {command}` plans: {_PLANNED_INSTEAD}",
-            hint=shlex.join(["launcher", *before]),
+            hint=shlex.join(["launcher", *before, *(["--", *after] if after else [])]),
         )
-    line = shlex.join(["launcher", *before, "--", flag, *values])
+    line = shlex.join(["launcher", *before, "--", flag, *values, *after])
     return UsageError(f"{flag} is a flag of llama-server's, and those stand after --", hint=line)
 
 

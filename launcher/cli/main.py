@@ -116,21 +116,21 @@ def execute(arguments: list[str]) -> int:
         silence_stdout()
         return 0
     except (KeyboardInterrupt, typer.Abort):
-        return _fail(own, Interrupted("interrupted"))
+        return _fail(arguments, Interrupted("interrupted"))
     except Exception as error:  # noqa: BLE001  whatever it is, the user gets a sentence
-        return _fail(own, _explained(own, error))
+        return _fail(arguments, _explained(own, list(engine_flags), error))
     if code == Interrupted.exit_code:  # typer has turned the interrupt into this code, without a word
         if _TERMINATED.is_set() and own[:1] == ["up"] and "--foreground" in own:
             return 0  # systemd and containers end it so; it has ended everything, and nothing failed
-        return _fail(own, Interrupted("interrupted"))
+        return _fail(arguments, Interrupted("interrupted"))
     return code if isinstance(code, int) else 0
 
 
-def _explained(arguments: list[str], error: Exception) -> LauncherError:
+def _explained(own: list[str], engine_flags: list[str], error: Exception) -> LauncherError:
     from launcher.cli.explain_error import explain_error, misplaced_flag
 
-    takes_flags = bool(arguments) and arguments[0] in TAKES_ENGINE_FLAGS
-    return (misplaced_flag(arguments, error) if takes_flags else None) or explain_error(error)
+    takes_flags = bool(own) and own[0] in TAKES_ENGINE_FLAGS
+    return (misplaced_flag(own, engine_flags, error) if takes_flags else None) or explain_error(error)
 
 
 def _fail(arguments: list[str], error: LauncherError) -> int:
@@ -145,7 +145,8 @@ def _fail(arguments: list[str], error: LauncherError) -> int:
         elif error.code != LauncherError.code:  # a fault of launcher's own: no other command is better
             error.hint = complete_hint(error.hint, arguments, command, params)
     with contextlib.suppress(OSError):  # nowhere to say it: the code is all that is left
-        Output(as_json="--json" in arguments and is_flushed()).error(error)
+        own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        Output(as_json="--json" in own and is_flushed()).error(error)
     return error.exit_code
 
 

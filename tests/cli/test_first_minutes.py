@@ -60,10 +60,16 @@ def test_a_group_alone_shows_its_commands(tmp_path, group):
     ("typed", "said", "hint"),
     [
         ("up smollm2-135m -t 1", "-t is a flag of llama-server's", "launcher up smollm2-135m -- -t 1"),
+        ("up smollm2-135m -t 1 -- -ub 64", "-t is a flag", "launcher up smollm2-135m -- -t 1 -ub 64"),
         ("up smollm2-135m -ngl 99", "-ngl is what `launcher up` plans", "launcher up smollm2-135m"),
         ("plan smollm2-135m --gpu 3090x2 --ram 32G", "a number of cards follows a colon", "--gpu 3090:2"),
         ("plan smollm2-135m --gpu 2x3090 --ram 32G", "a number of cards follows a colon", "--gpu 3090:2"),
         ("plan smollm2-135m --gpu 3090 --ram 32", "size '32' has no unit", "32G for GiB"),
+        (
+            "up smollm2-135m --mode x --dry-run -- -ub 64",
+            "has no mode 'x'",
+            "launcher up smollm2-135m --dry-run --mode chat -- -ub 64",
+        ),
         ("plan smollm2-135m --machine laptop", "no machine is called 'laptop'", "--machine laptop-16g"),
         ("plan llama3", "'llama3' names no profile", "launcher plan llama-3.1-8b"),
         ("plan smollm2-135m --gpu 4900 --ram 8G", "no GPU is known by the name '4900'", "4090"),
