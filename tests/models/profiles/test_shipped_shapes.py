@@ -76,6 +76,7 @@ def test_types_that_are_not_assumed_leave_a_tokenizer_and_no_more():
         ("gemma-4-31b", 30.697),
         ("gemma-4-26b-a4b", 25.233),
         ("gemma-4-12b", 11.907),
+        ("qwen3-coder-480b", 480.155),
         ("glm-4.7", 358.338),
         ("glm-5.1", 753.864),
     ],
