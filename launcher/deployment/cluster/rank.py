@@ -32,7 +32,7 @@ from launcher.deployment.records import find_record, hold_start, marker_of, remo
 from launcher.deployment.supervisor import protect
 from launcher.deployment.supervisor.lifecycle import State
 from launcher.deployment.supervisor.supervisor import Supervisor
-from launcher.deployment.takedown import take_down
+from launcher.deployment.takedown import remove_traces
 from launcher.engine.environment import engine_env
 from launcher.engine.find import RPC_SERVER, SERVER
 from launcher.errors import UsageError
@@ -51,7 +51,7 @@ def _fence(folder: Path, name: str, epoch: int) -> None:
                 hint=f"launcher stop {name}",
             )
     if entry is not None:
-        take_down(folder, name)
+        remove_traces(folder, name)  # the lock is ours: nobody else forgets it, so that nobody is waited for
 
 
 def run_rank(folder: Path, record: Deployment, epoch: int) -> str | None:
