@@ -188,7 +188,7 @@ class Keeper:
         """Wait while the model's server is started again by its supervisor; False if it is gone."""
         deadline = _now() + limit_s
         while _now() < deadline:
-            await self.look()
+            await self.look(since=_now())  # one look for all who wait
             running = self.running.get(name)
             model = self.state.models.get(name)
             if running is None or model is None or model.phase is not Phase.READY:

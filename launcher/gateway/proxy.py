@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launcher.gateway.catalogue import mode_fields
 from launcher.gateway.client import Client, Refusing
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _COMMENT_S = 3.0  # between two signs of life of a stream whose model is loading
 _MOST_ERROR = 1 << 20
-_RESTART_S = 120.0
+_RESTART_S = 1800.0  # as long as a request may wait for its model
+_UNAVAILABLE = 503
 _TRIES = 4
 
 # of one connection only (RFC 9110 7.6.1), or the gateway's own business
@@ -99,19 +100,35 @@ class Proxy:
             finally:
                 self._keeper.end(ticket)
             tried.add(exchange.asked)
+            if not self._door.has_others(model):  # else another one is asked at once
+                await self._until_back(client, exchange, ticket.model, may_comment=may_comment)
 
     async def _wait(self, client: Client, exchange: Exchange, ticket: Ticket, *, may_comment: bool) -> None:
         began = time.monotonic()
-        while not ticket.admitted.done():
-            await asyncio.wait({ticket.admitted}, timeout=_COMMENT_S if may_comment else None)
-            if ticket.admitted.done() or not may_comment:
+        await self._with_comments(client, exchange, ticket.model, ticket.admitted, may_comment=may_comment)
+        exchange.waited_s += time.monotonic() - began
+        await ticket.admitted  # raises Refused
+
+    async def _until_back(self, client: Client, exchange: Exchange, name: str, *, may_comment: bool) -> None:
+        back = asyncio.ensure_future(self._keeper.until_ready(name, _RESTART_S))
+        try:
+            await self._with_comments(client, exchange, name, back, may_comment=may_comment)
+            await back
+        finally:
+            back.cancel()
+
+    async def _with_comments(
+        self, client: Client, exchange: Exchange, name: str, what: asyncio.Future[Any], *, may_comment: bool
+    ) -> None:
+        """Wait for it, and give a stream a sign of life now and then."""
+        while not what.done():
+            await asyncio.wait({what}, timeout=_COMMENT_S if may_comment else None)
+            if what.done() or not may_comment:
                 continue
             if not client.has_begun:
                 exchange.status = 200
                 await client.begin(200, [(b"content-type", b"text/event-stream"), exchange.model_header])
-            await client.write(f": {self._words(ticket.model)}\n\n".encode())
-        exchange.waited_s += time.monotonic() - began
-        await ticket.admitted  # raises Refused
+            await client.write(f": {self._words(name)}\n\n".encode())
 
     def _words(self, name: str) -> str:
         model, moment = self._keeper.state.models.get(name), self._keeper.moments.get(name)
@@ -120,6 +137,9 @@ class Proxy:
         so_far = time.monotonic() - moment.since
         ahead = len(self._keeper.state.waiting)
         progress = f", {moment.words}" if moment.words else ""
+        running = self._keeper.running.get(name)
+        if running is not None and not running.is_ready:
+            return one_line(f"{name} is being started again; {ahead} requests wait", 200)
         if model.short_since is not None:
             progress = ", and lacks memory that others have taken"
         return one_line(f"{name} is {model.phase} for {so_far:.0f} s{progress}; {ahead} requests wait", 200)
@@ -143,6 +163,9 @@ class Proxy:
             try:
                 async with self._engines.connection(running.address, fresh=fresh) as engine:
                     await engine.send(exchange.method, exchange.target, headers, body.framed())
+                    may_ask_again = body.can_be_sent_again and not is_last
+                    if engine.status == _UNAVAILABLE and may_ask_again and await self._is_loading(name):
+                        return False
                     await self._pass_back(client, exchange, engine)
                     return True
             except EngineGone as gone:
@@ -154,11 +177,14 @@ class Proxy:
                     fresh = True
                     continue
                 self._engines.forget(running.address)
-                if self._door.has_others(exchange.model or ""):
-                    await self._keeper.look()  # another one is asked at once
-                else:
-                    await self._keeper.until_ready(name, _RESTART_S)
+                await self._keeper.look()
                 return False
+
+    async def _is_loading(self, name: str) -> bool:
+        """Tell if the engine is being started again: it listens before its model is there."""
+        await self._keeper.look()
+        running = self._keeper.running.get(name)
+        return running is not None and not running.is_ready
 
     async def _pass_back(self, client: Client, exchange: Exchange, engine: EngineConnection) -> None:
         exchange.has_head = True

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import psutil
 import uvloop
 
 from launcher.deployment.ports import free_port
+from launcher.engine.client import is_loaded
 from launcher.errors import DoesNotFit, EngineFailed, NotFound
 from launcher.gateway import server
 from launcher.gateway.admission.state import Policy
@@ -116,12 +117,8 @@ class FakeDeployments:
         until_answers(f"http://127.0.0.1:{running.address.port}/health")
 
     def _spawn(self, key: str, kind: Kind, *, is_ours: bool = True) -> Running:
-        key_file = self.folder / "key"
-        key_file.write_text(SECRET)
         port = free_port("127.0.0.1")
-        command = kind.command or (sys.executable, str(FAKE), "-m", str(stub_model(self.folder)))
-        options = ("--alias", key, "--port", str(port), "--api-key-file", str(key_file), *kind.switches)
-        process = subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
+        process = self._spawn_at(port, key, kind)
         running = Running(
             name=key, model_id=key, address=Address("127.0.0.1", port), secret=SECRET, is_ours=is_ours,
             is_ready=True, needs=self.needs(key), slots=kind.slots, ctx_size=4096, size_bytes=G,
@@ -132,6 +129,23 @@ class FakeDeployments:
             self.most_held_gib, sum(each.needs["ram"] / G for _, each in self.processes.values())
         )
         return running
+
+    def _spawn_at(self, port: int, key: str, kind: Kind, *more: str) -> subprocess.Popen[bytes]:
+        key_file = self.folder / "key"
+        key_file.write_text(SECRET)
+        command = kind.command or (sys.executable, str(FAKE), "-m", str(stub_model(self.folder)))
+        options = ("--alias", key, "--port", str(port), "--api-key-file", str(key_file), *kind.switches)
+        return subprocess.Popen([*command, *options, *more], stderr=subprocess.DEVNULL)
+
+    def start_again(self, name: str, load_s: float) -> None:
+        """Kill a server, and start it again at its port, as its supervisor does."""
+        process, running = self.processes[name]
+        back_soon = replace(running, is_ready=False)
+        self.processes[name] = (process, back_soon)
+        process.kill()
+        process.wait()
+        again = self._spawn_at(running.address.port, name, self.kinds[name], "--load-seconds", str(load_s))
+        self.processes[name] = (again, back_soon)
 
     def stop(self, name: str) -> None:
         process, _ = self.processes.pop(name)
@@ -148,8 +162,10 @@ class FakeDeployments:
         return {"ram": int(self.capacity_gib * G) - held}
 
     def find_all(self) -> tuple[Running, ...]:
-        for name, (process, _) in tuple(self.processes.items()):
-            if process.poll() is not None:
+        for name, (process, running) in tuple(self.processes.items()):
+            if not running.is_ready and is_loaded(f"http://127.0.0.1:{running.address.port}"):
+                self.processes[name] = (process, replace(running, is_ready=True))
+            if process.poll() is not None and running.is_ready:
                 process.wait()
                 if self.processes.get(name, (None,))[0] is process:  # not one that was started meanwhile
                     del self.processes[name]

@@ -22,6 +22,7 @@ import openai
 import psutil
 import pytest
 
+from launcher.engine.client import is_loaded
 from launcher.gateway.admission.state import Phase, Policy
 from launcher.gateway.config import GatewayConfig, ModelConfig
 from launcher.gateway.engine_http import Address
@@ -224,6 +225,26 @@ def test_an_engine_that_was_killed_is_started_again(gateway: Gateway) -> None:
     gateway.deployments.kill("a")
     assert chat(gateway, "a") == SAID
     assert gateway.deployments.starts == ["a", "a"]
+
+
+def test_who_asks_an_engine_that_is_started_again_waits_for_it(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.gateway.proxy._COMMENT_S", 0.1)
+    assert chat(gateway, "a") == SAID
+    gateway.deployments.start_again("a", load_s=2.0)
+    port = gateway.deployments.processes["a"][1].address.port
+    until(lambda: is_loaded(f"http://127.0.0.1:{port}") is False)  # it listens, and answers 503
+    request = urllib.request.Request(
+        f"{gateway.url}/v1/chat/completions",
+        json.dumps({"model": "a", "messages": HI, "stream": True}).encode(),
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        lines = answer.read()
+    assert b": a is being started again; 0 requests wait" in lines
+    assert lines.endswith(b"data: [DONE]\n\n")
+    assert chat(gateway, "a") == SAID
+    assert gateway.deployments.starts == ["a"]
 
 
 def test_an_engine_killed_in_an_answer_breaks_that_answer_only(tmp_path: Path) -> None:
