@@ -1,4 +1,4 @@
-"""The group `cluster`: machines that models run on, reached by ssh."""
+"""The group `cluster`: machines that models run on, reached by ssh, or known by Ray."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import typer
 from launcher.cli.here import here_with_progress
 from launcher.cli.options.single import NodeName
 from launcher.cli.show.output import Output
+
+RayPort = Annotated[int, typer.Option("--port", min=1, max=65535, help="The port of the head.")]
+Public = Annotated[bool, typer.Option("--public", help="Run Ray on a machine that has a public address.")]
 
 
 def add(
@@ -48,14 +51,66 @@ def add(
     out.show(node_json(seen), render_nodes([seen]))
 
 
+def start(
+    out: Output,
+    bind: Annotated[
+        str | None,
+        typer.Option(
+            "--bind", metavar="ADDRESS", help="This machine's address for the others.", show_default=False
+        ),
+    ] = None,
+    port: RayPort = 6379,
+    public: Public = False,
+) -> None:
+    """Start a cluster by Ray on this machine, and print how others join it."""
+    from launcher.commands.cluster.by_ray import start_cluster
+
+    with here_with_progress(out) as here:
+        begun = start_cluster(here, bind, port, is_public=public)
+    line = f"launcher cluster join {begun.place.head} --port {begun.place.port} --token-file ray.token"
+    out.show_lines(
+        {
+            "address": begun.place.address,
+            "port": begun.place.port,
+            "token_file": begun.token_file,
+            "join": line,
+        },
+        (f"the token is in {begun.token_file}: copy it to the others, then, there:", line),
+    )
+
+
+def join(
+    host: Annotated[str, typer.Argument(metavar="HOST", help="Where the cluster was started.")],
+    out: Output,
+    token_file: Annotated[
+        Path, typer.Option("--token-file", metavar="FILE", help="The cluster's token, mode 0600.")
+    ],
+    port: RayPort = 6379,
+    public: Public = False,
+) -> None:
+    """Take this machine into a cluster by Ray."""
+    from launcher.commands.cluster.by_ray import join_cluster
+
+    with here_with_progress(out) as here:
+        joined = join_cluster(here, host, port, token_file, is_public=public)
+    place = joined.place
+    out.show_lines(
+        {"address": place.address, "head": place.head, "port": place.port},
+        (f"{place.address} is in the cluster of {place.head}:{place.port}",),
+    )
+
+
 def ls(out: Output) -> None:
     """List the machines, and what is free on them now."""
-    from launcher.cli.show.cluster import node_json, render_nodes
+    from launcher.cli.show.cluster import node_json, ray_node_json, render_nodes
+    from launcher.commands.cluster.by_ray import look_by_ray
     from launcher.commands.cluster.membership import look_at_all
 
     with here_with_progress(out) as here:
         seen = look_at_all(here)
-    out.show([node_json(each) for each in seen], render_nodes(seen))
+        by_ray = look_by_ray(here)
+    document = [*map(node_json, seen), *map(ray_node_json, by_ray)]
+    out.show(document, render_nodes(seen, by_ray))
 
 
 def drain(
@@ -73,13 +128,24 @@ def drain(
     out.show_lines({"name": name, "draining": not undo, "deployments": there}, (f"{name} {words}{runs}",))
 
 
-def leave(name: NodeName, out: Output) -> None:
-    """Forget a machine. Nothing is changed there."""
+def leave(
+    out: Output,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A machine by ssh [default: this one's Ray].")
+    ] = None,
+) -> None:
+    """Forget a machine by ssh, where nothing is changed; without NAME, end this machine's own Ray."""
+    from launcher.commands.cluster.by_ray import leave_ray
     from launcher.commands.cluster.membership import leave as forget
 
     with here_with_progress(out) as here:
-        node = forget(here, name)
-    out.show_lines({"left": node.name}, (f"{node.name} is forgotten",))
+        if name is None:
+            left = leave_ray(here.settings)
+            document, line = {"left": left.place.head}, f"this machine has left {left.place.head}"
+        else:
+            node = forget(here, name)
+            document, line = {"left": node.name}, f"{node.name} is forgotten"
+    out.show_lines(document, (line,))
 
 
 def node(out: Output) -> None:

@@ -68,8 +68,11 @@ _GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         {"show": "config:show", "set": "config:set_default", "path": "config:path"},
     ),
     "cluster": (
-        "Machines that models run on, reached by ssh.",
-        {name: f"cluster:{name}" for name in ("add", "ls", "drain", "leave", "node", "rank")},
+        "Machines that models run on, reached by ssh; or known by Ray.",
+        {
+            name: f"cluster:{name}"
+            for name in ("add", "start", "join", "ls", "drain", "leave", "node", "rank")
+        },
     ),
     "keys": (
         "Who may ask the gateway from elsewhere.",

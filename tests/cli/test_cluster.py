@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
+
+import pytest
 
 from tests.cli.shell import launcher
 
@@ -17,3 +20,19 @@ def test_ls_shows_this_machine_and_how_to_add_another() -> None:
 def test_a_plan_over_no_other_machine_is_refused() -> None:
     done = launcher("plan", "smollm2-135m", "--cluster")
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "hint: launcher cluster add user@host")
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
+@pytest.mark.parametrize("words", [("start",), ("join", "127.0.0.1", "--token-file", "ray.token")])
+def test_without_ray_its_install_command_is_the_hint(words: tuple[str, ...]) -> None:
+    done = launcher("cluster", *words)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        ["error: Ray is not installed", "hint: pip install 'gguf-launcher[cluster]'"],
+    )
+
+
+def test_leaving_no_cluster_by_ray_is_refused() -> None:
+    done = launcher("cluster", "leave")
+    assert done.returncode == 2
+    assert "this machine is in no cluster by Ray" in done.stderr

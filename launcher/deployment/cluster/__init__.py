@@ -3,6 +3,9 @@
 remote.py          how another machine is reached
 ssh.py             reach it
 nodes.py           the machines that this user's launcher knows
+ray_start.py       the command of a node of Ray, and what its log says of a start
+ray_node.py        start and end this machine's node
+ray_peers.py       ask launchers on the others
 gang.py            a gang's life: state x event -> state and effects
 seats.py           on which machines a gang's ranks are
 messages.py        what a rank and its head say to each other
