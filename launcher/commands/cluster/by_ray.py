@@ -76,7 +76,7 @@ def look_by_ray(here: Here) -> tuple[RayAnswer, ...]:
         return ()
     try:
         if not node.is_up:
-            raise UsageError("this machine's Ray has ended", hint="launcher cluster leave")
+            raise UsageError("this machine's Ray has ended: launcher cluster leave, and join again")
         return tuple(_answer(peer) for peer in ask_ray_peers(node, ("cluster", "node", "--json")))
     except LauncherError as error:  # machines by ssh are listed all the same
         here.on_progress(remark("cluster", f"machines by Ray are left out: {error.message}"))
@@ -95,6 +95,8 @@ def _start(settings: Settings, place: RayPlace, token_file: Path) -> RayNode:
         if before is not None and before.is_up:
             head = f"{before.place.head}:{before.place.port}"
             raise UsageError(f"this machine is in the cluster of {head}", hint="launcher cluster leave")
+        if before is not None:
+            end_ray_node(file, before)
         return start_ray_node(file, place, token_file)
 
 

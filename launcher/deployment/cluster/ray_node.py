@@ -150,8 +150,25 @@ def start_ray_node(file: Path, place: RayPlace, token_file: Path) -> RayNode:
 def end_ray_node(file: Path, node: RayNode) -> None:
     """End this machine's node with all its processes, and forget it."""
     if node.is_up:
-        _end(psutil.Process(node.process.pid))
+        with contextlib.suppress(psutil.NoSuchProcess):
+            _end(psutil.Process(node.process.pid))
+    left = _left_of(node)
+    for each in left:  # its own end did not end them: two agents outlive a SIGKILL of it (tried)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+    psutil.wait_procs(left, timeout=5)
     file.unlink(missing_ok=True)
+
+
+def _left_of(node: RayNode) -> list[psutil.Process]:
+    """Return the processes of the node's session that have its token: the session's id may be reused."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            is_ours = os.getsid(process.pid) == node.process.pid
+            if is_ours and process.environ().get("RAY_AUTH_TOKEN_PATH") == node.token_file:
+                found.append(process)
+    return found
 
 
 def _wait(process: subprocess.Popen[bytes], log: Path, place: RayPlace) -> ProcessId:

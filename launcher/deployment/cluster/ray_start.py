@@ -75,6 +75,10 @@ def find_problem(log: str, place: RayPlace, *, has_ended: bool) -> LauncherError
             f"this machine Ray {ours} on Python {our_python}",
             hint=f"pip install ray=={theirs}",
         )
+    if "already running at" in log:
+        return UsageError(
+            f"another Ray listens at {head}", hint=f"launcher cluster start --port {place.port + 1}"
+        )
     if not has_ended:
         return None
     said = [line for line in log.splitlines() if line.strip()]

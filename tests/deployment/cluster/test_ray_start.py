@@ -57,6 +57,15 @@ def test_a_log_tells_what_became_of_a_start() -> None:
     assert ended.message == "Ray did not start at 10.9.0.2: OSError: no room"
 
 
+def test_a_port_that_is_taken_is_hinted_at_by_the_next() -> None:
+    said = (
+        "ConnectionError: Ray is trying to start at 10.9.0.1:6379, but is already running at 10.9.0.1:6379."
+    )
+    problem = find_problem(said, HEAD, has_ended=True)
+    assert isinstance(problem, UsageError)
+    assert problem.hint == "launcher cluster start --port 6380"
+
+
 def test_another_version_is_said_with_both() -> None:
     problem = find_problem(OTHER_VERSION, NODE, has_ended=True)
     assert isinstance(problem, UsageError)
