@@ -161,12 +161,14 @@ def end_ray_node(file: Path, node: RayNode) -> None:
 
 
 def _left_of(node: RayNode) -> list[psutil.Process]:
-    """Return the processes of the node's session that have its token: the session's id may be reused."""
+    """Return the processes of the node's session: those with its token, and Ray's, whose titles hide it."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            is_ours = os.getsid(process.pid) == node.process.pid
-            if is_ours and process.environ().get("RAY_AUTH_TOKEN_PATH") == node.token_file:
+            if os.getsid(process.pid) != node.process.pid:
+                continue
+            token = process.environ().get("RAY_AUTH_TOKEN_PATH")  # a title is written over the environment
+            if token == node.token_file or " ".join(process.cmdline()).startswith("ray::"):
                 found.append(process)
     return found
 

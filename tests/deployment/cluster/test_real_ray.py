@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.cli.hints import check_hints
@@ -78,6 +79,13 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
             _ip("netns", "del", f"{lab.prefix}{name}")
 
 
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
 def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
@@ -107,9 +115,11 @@ def test_a_machine_joins_is_listed_and_leaves(lab: Lab) -> None:
     assert lab.type("b", "cluster", "leave")[0] == f"this machine has left {ADDRESSES['a']}\n"
     assert lab.processes("b") == []
     assert lab.processes("a") != []  # never all Rays of a machine: both are on this one
-    os.kill(json.loads((token.parent / "ray.json").read_text())["process"]["pid"], signal.SIGKILL)
+    session = json.loads((token.parent / "ray.json").read_text())["process"]["pid"]
+    os.kill(session, signal.SIGKILL)
     lab.type("a", "cluster", "leave")
     assert lab.processes() == []
+    assert [each for each in psutil.pids() if _session_of(each) == session] == []
 
 
 def test_a_token_that_others_can_read_is_refused(lab: Lab) -> None:
