@@ -19,7 +19,7 @@ _LEAVE_OUT = re.compile(r"leave (-[\w-]+) out")
 _FIRST = re.compile(
     r"(mend|remove|move|rename|free|fetch|put|restore|copy|set|check|install|end|accept) |.* fetch (it|them)"
 )
-_AGAIN = re.compile(r"[,:]?( and| then)* ?run (it|the same command) again( later)?$")
+_AGAIN = re.compile(r"[,:]?( and| then){0,2} ?run (it|the same command) again( later)?$")
 _REF = re.compile(r"(?<=launcher )(\w+) REF\b")
 _NEAREST = re.compile(r"launcher profiles show (\S+)")
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*")

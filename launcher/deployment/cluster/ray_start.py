@@ -14,7 +14,8 @@ PORT = 6379  # Ray's own
 _STORE_BYTES = 80_000_000
 _MOST_SAID = 300  # characters
 _VERSIONS = re.compile(
-    r"Version mismatch:.*?Ray: (\S+)\s+Python: (\S+).*?started with:\s+Ray: (\S+)\s+Python: (\S+)", re.DOTALL
+    r"Version mismatch:[^:]{0,80}:\s{1,20}Ray: (\S{1,40})\s{1,20}Python: (\S{1,40})"
+    r"[^:]{0,80}:\s{1,20}Ray: (\S{1,40})\s{1,20}Python: (\S{1,40})"
 )
 INSTALL = "pip install 'gguf-launcher[cluster]'"
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -77,6 +78,12 @@ class Door:
         """Return the states of replicas by name."""
         seen = self.asked("/gateway/status") or {"models": []}
         return {each["name"]: each["state"] for each in seen["models"] if each["replica_of"]}
+
+    def busy(self) -> set[str]:
+        return {each["asked"] for each in self.asked("/gateway/status")["requests"]}
+
+    def answered_since(self, since: float) -> list[Any]:
+        return [each for each in self.asked("/gateway/status")["answered"] if each["at"] > since]
 
     def draining(self) -> list[str]:
         return [each["name"] for each in self.asked("/gateway/status")["models"] if each["draining"]]
@@ -161,10 +168,10 @@ def test_replicas_are_one_name_that_drains_starts_again_and_is_taken_over(
         assert (len(after), before & after) == (2, set())
         assert {each["asked"] for each in door.asked("/gateway/status")["answered"]} >= {"smol.1", "smol.2"}
         door.lab.head.launcher("cluster", "drain", "box1")
-        eventually(lambda: door.draining() == ["smol.1"])
+        eventually(lambda: door.draining() == ["smol.1"] and "smol.1" not in door.busy())
+        since = time.time()
         answers(door, 6)
-        busy = {each["asked"] for each in door.asked("/gateway/status")["requests"]}
-        assert busy <= {"smol.2", None}
+        assert {each["asked"] for each in door.answered_since(since)} == {"smol.2"}
     assert door.lost == []
 
     assert door.process is not None
