@@ -26,7 +26,7 @@ from tests.deployment.cluster.machines import Lab, machines, why_not
 from tests.deployment.cluster.machines import eventually as wait_for
 
 eventually = partial(wait_for, limit_s=180.0)
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]  # many starts, beside other tests
 _PORT = 8080
 NAMES = ["smol.1", "smol.2"]
 PEOPLE = 3
